@@ -1,0 +1,548 @@
+package consensus
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"evernode/hotpocket/key"
+	"evernode/internal/digest"
+)
+
+// ready reports whether the outstanding run has finished here.
+func (c *Core) ready() bool { return c.outcome != nil }
+
+// urgent reports whether somebody waits for the next ledger.
+func (c *Core) urgent() bool { return c.work || c.awaited || len(c.proposals) > 0 }
+
+// mayJoin reports whether this node can have been in the current attempt only
+// once: after a restart it stays out of those it may have spoken in.
+func (c *Core) mayJoin() bool { return c.attempt >= c.startAt }
+
+// propose sends this node's proposal for the current attempt when it is due.
+func (c *Core) propose(now Now) {
+	if !c.member || !c.mayJoin() || c.proposals[c.opt.Self][c.attempt] != nil {
+		return
+	}
+	if now.Mono < c.pace.heartbeat(c.opened) {
+		// Later attempts are in a hurry, but a result that comes within the
+		// round time is worth waiting for in any.
+		due := c.urgent() && now.Mono >= c.pace.early() || c.attempt > 0
+		if !c.ready() || !due {
+			return
+		}
+	}
+	p := &Proposal{
+		Author:  c.opt.Self,
+		Height:  c.height,
+		Attempt: c.attempt,
+		Prev:    c.lastHash,
+		Clock:   now.Clock,
+	}
+	if c.outcome != nil {
+		p.Ran, p.Result = true, *c.outcome
+		if !p.Result.Output.IsZero() {
+			p.OutputSig = c.opt.Signer.Sign(p.Result.Output[:])
+		}
+	}
+	p.Bundles, p.Presence = c.opt.Offer()
+	c.remember(p.Bundles)
+	for _, k := range c.seenLast {
+		if i := c.params.index(k); i >= 0 {
+			p.Seen.Set(i)
+		}
+	}
+	p.Sig = c.opt.Signer.Sign(p.signed(c.params.Chain))
+	c.proposals.add(p.Author, p.Attempt, p)
+	c.retryAt = now.Mono + c.pace.retry()
+	c.emit(Send{Message: p})
+}
+
+// remember notes since when each pending bundle has been proposed here.
+func (c *Core) remember(bundles []digest.Hash) {
+	next := make(map[digest.Hash]uint64, len(bundles))
+	for _, b := range bundles {
+		if since, ok := c.offered[b]; ok {
+			next[b] = since
+		} else {
+			next[b] = c.height
+		}
+	}
+	c.offered = next
+}
+
+// watchQuorum starts the clock of the attempt once q members take part in it or
+// a later one: before that nobody is late.
+func (c *Core) watchQuorum(now Now) {
+	if c.deadline > 0 {
+		return
+	}
+	n := 0
+	for _, m := range c.params.Members {
+		if a, ok := c.reached(m); ok && a >= c.attempt {
+			n++
+		}
+	}
+	if n >= c.q {
+		c.quorumAt = now.Mono
+		c.deadline = now.Mono + c.pace.attempt(c.attempt)
+	}
+}
+
+// reached returns the highest attempt in which a member has said anything.
+func (c *Core) reached(m key.Public) (uint32, bool) {
+	a, ok := c.proposals.highest(m)
+	for _, of := range []collected[*Ballot]{c.votes, c.commits} {
+		if b, has := of.highest(m); has {
+			a, ok = max(a, b), true
+		}
+	}
+	return a, ok
+}
+
+// proposed returns the proposals of an attempt in the order of the UNL, of all
+// members or only of those given.
+func (c *Core) proposed(of []key.Public, attempt uint32) []*Proposal {
+	var out []*Proposal
+	for _, m := range of {
+		if p := c.proposals[m][attempt]; p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// counted returns the proposals that a candidate of the current attempt is made
+// of, or nil while it is worth waiting for more.
+func (c *Core) counted(now Now) []*Proposal {
+	all := c.proposed(c.params.Members, c.attempt)
+	if len(all) < c.q {
+		return nil
+	}
+	if c.fullAt == 0 {
+		c.fullAt = max(now.Mono, 1)
+	}
+	expected := c.proposed(c.expected, c.attempt)
+	if len(expected) == len(c.expected) && len(expected) >= c.q {
+		return expected
+	}
+	if now.Mono < c.graceEnd() {
+		return nil
+	}
+	if len(expected) >= c.q {
+		return expected
+	}
+	return all
+}
+
+// graceEnd is when q proposals are enough, 0 when there are fewer or nobody
+// waits for more.
+func (c *Core) graceEnd() time.Duration {
+	waits := c.offer == nil
+	if c.attempt > 0 {
+		waits = c.coordinating()
+	}
+	if c.fullAt == 0 || !waits {
+		return 0
+	}
+	return c.fullAt + c.pace.grace()
+}
+
+// coordinating reports whether this node still owes a candidate.
+func (c *Core) coordinating() bool {
+	return c.attempt > 0 && c.mayVote() && !c.sentHeader && c.params.coordinator(c.height, c.attempt) == c.opt.Self
+}
+
+// voteCooperative votes in attempt 0 for the candidate that follows from the
+// proposals. A node that does not vote learns the candidate in the same way.
+func (c *Core) voteCooperative(now Now) {
+	if c.votes[c.opt.Self][0] != nil {
+		return
+	}
+	if c.offer == nil {
+		counted := c.counted(now)
+		if counted == nil {
+			return
+		}
+		if len(counted) == len(c.expected) {
+			c.pace.arrived(now.Mono - c.fullAt)
+		}
+		h := assemble(c.params, &c.last.Header, c.lastHash, counted)
+		c.offer = &assembled{h, h.Hash(), counted}
+		c.known[c.offer.hash] = &c.offer.header
+	}
+	if c.mayVote() && c.holdsContent(&c.offer.header, c.offer.from) {
+		c.vote(c.offer.hash)
+	}
+}
+
+func (c *Core) mayVote() bool { return c.member && c.mayJoin() }
+
+// holdsContent reports whether all that a candidate names is here, and asks
+// for the rest.
+func (c *Core) holdsContent(h *Header, from []*Proposal) bool {
+	all := true
+	for _, list := range [][]digest.Hash{h.Bundles, h.Presences} {
+		for _, d := range list {
+			if c.opt.Holds(d) {
+				continue
+			}
+			all = false
+			for _, p := range from {
+				c.want(d, p.Author)
+			}
+		}
+	}
+	c.triedVote = !all
+	return all
+}
+
+func (c *Core) vote(hash digest.Hash) { c.ballot(Vote, hash) }
+
+func (c *Core) ballot(phase Phase, hash digest.Hash) {
+	b := &Ballot{Author: c.opt.Self, Phase: phase, Height: c.height, Attempt: c.attempt, Hash: hash}
+	b.Sig = c.opt.Signer.Sign(b.signed(c.params.Chain))
+	if phase == Vote {
+		c.votes.add(b.Author, b.Attempt, b)
+	} else {
+		c.commits.add(b.Author, b.Attempt, b)
+	}
+	c.emit(Send{Message: b})
+}
+
+// coordinate sends the candidate of an attempt after the first when that is
+// this node's part.
+func (c *Core) coordinate(now Now) {
+	if !c.coordinating() {
+		return
+	}
+	x := &Candidate{Author: c.opt.Self, Height: c.height, Attempt: c.attempt}
+	if c.valid != nil {
+		x.Header, x.Votes = c.valid.header, c.valid.votes
+	} else {
+		x.Proposals = c.counted(now)
+		if x.Proposals == nil {
+			return
+		}
+		x.Header = assemble(c.params, &c.last.Header, c.lastHash, x.Proposals)
+	}
+	x.Sig = c.opt.Signer.Sign(x.signed(c.params.Chain))
+	c.sentHeader = true
+	c.candidates.add(x.Author, x.Attempt, x)
+	c.emit(Send{Message: x})
+}
+
+// voteCoordinated votes on the coordinator's candidate.
+func (c *Core) voteCoordinated() {
+	if c.votes[c.opt.Self][c.attempt] != nil {
+		return
+	}
+	who := c.params.coordinator(c.height, c.attempt)
+	x := c.candidates[who][c.attempt]
+	if x == nil {
+		return
+	}
+	hash := x.Header.Hash()
+	if _, checked := c.known[hash]; !checked || len(x.Votes) > 0 {
+		if err := c.checkCandidate(x, hash); err != nil {
+			c.emit(Notice{Text: err.Error(), Fault: true, Member: who})
+			delete(c.candidates[who], c.attempt)
+			if c.mayVote() {
+				c.vote(digest.Hash{})
+			}
+			return
+		}
+		c.known[hash] = &x.Header
+	}
+	if !c.mayVote() {
+		return
+	}
+	if !c.lockAllows(x, hash) || c.censors(x) {
+		c.vote(digest.Hash{})
+		return
+	}
+	if c.holdsContent(&x.Header, x.Proposals) {
+		c.vote(hash)
+	} else if len(x.Votes) > 0 {
+		for _, v := range x.Votes {
+			c.wantAll(&x.Header, v.Author)
+		}
+	}
+}
+
+func (c *Core) wantAll(h *Header, from key.Public) {
+	for _, d := range h.Bundles {
+		c.want(d, from)
+	}
+	for _, d := range h.Presences {
+		c.want(d, from)
+	}
+}
+
+// lockAllows applies Tendermint's rule: a locked member votes for its lock, or
+// for a candidate with q votes from an attempt not before the lock.
+func (c *Core) lockAllows(x *Candidate, hash digest.Hash) bool {
+	if c.locked == nil || c.locked.header.Hash() == hash {
+		return true
+	}
+	return len(x.Votes) > 0 && x.Votes[0].Attempt >= c.locked.attempt
+}
+
+// patience is for how many heights a bundle may be passed over before a
+// coordinator that leaves it out gets no vote.
+const patience = 8
+
+// censors reports whether a candidate leaves out a bundle that has been pending
+// here for long and that most members propose.
+func (c *Core) censors(x *Candidate) bool {
+	if x.Header.Outcome == Pending || len(x.Votes) > 0 {
+		return false
+	}
+	var late []digest.Hash
+	for b, since := range c.offered {
+		if c.height >= since+patience {
+			if _, in := slices.BinarySearchFunc(x.Header.Bundles, b, digest.Hash.Compare); !in {
+				late = append(late, b)
+			}
+		}
+	}
+	if len(late) == 0 {
+		return false
+	}
+	held := majorityBundles(c.proposed(c.params.Members, c.attempt))
+	for _, b := range late {
+		if _, most := slices.BinarySearchFunc(held, b, digest.Hash.Compare); most {
+			return true
+		}
+	}
+	return false
+}
+
+// checkCandidate checks what a candidate proves itself with.
+func (c *Core) checkCandidate(x *Candidate, hash digest.Hash) error {
+	if x.Header.Height != c.height || x.Header.Prev != c.lastHash {
+		return fmt.Errorf("candidate of %s does not follow ledger %d", x.Author.Short(), c.height-1)
+	}
+	if len(x.Votes) > 0 {
+		return c.checkVotes(x, hash)
+	}
+	var have Bits
+	for _, p := range x.Proposals {
+		i := c.params.index(p.Author)
+		if i < 0 || have.Has(i) || p.Height != c.height || p.Attempt != x.Attempt || p.Prev != c.lastHash {
+			return fmt.Errorf("candidate of %s counts a proposal that does not belong to it", x.Author.Short())
+		}
+		have.Set(i)
+		if mine := c.proposals[p.Author][p.Attempt]; mine != nil && mine.Sig == p.Sig && mine.Clock == p.Clock {
+			if digest.Sum(mine.body(nil)) == digest.Sum(p.body(nil)) {
+				continue // checked when it came on its own
+			}
+		}
+		if err := VerifySignature(c.opt.Verifier, c.params.Chain, p); err != nil {
+			return fmt.Errorf("candidate of %s: %w", x.Author.Short(), err)
+		}
+	}
+	if len(x.Proposals) < c.q {
+		return fmt.Errorf("candidate of %s counts %d proposals, want %d", x.Author.Short(), len(x.Proposals), c.q)
+	}
+	want := assemble(c.params, &c.last.Header, c.lastHash, x.Proposals)
+	if want.Hash() != hash {
+		return fmt.Errorf("candidate of %s does not follow from its proposals", x.Author.Short())
+	}
+	return nil
+}
+
+func (c *Core) checkVotes(x *Candidate, hash digest.Hash) error {
+	var have Bits
+	for _, v := range x.Votes {
+		i := c.params.index(v.Author)
+		if i < 0 || have.Has(i) || v.Phase != Vote || v.Height != c.height || v.Hash != hash ||
+			v.Attempt != x.Votes[0].Attempt || v.Attempt >= x.Attempt {
+			return fmt.Errorf("candidate of %s shows a vote that does not belong to it", x.Author.Short())
+		}
+		have.Set(i)
+		if err := VerifySignature(c.opt.Verifier, c.params.Chain, v); err != nil {
+			return fmt.Errorf("candidate of %s: %w", x.Author.Short(), err)
+		}
+	}
+	if len(x.Votes) < c.q {
+		return fmt.Errorf("candidate of %s shows %d votes, want %d", x.Author.Short(), len(x.Votes), c.q)
+	}
+	return nil
+}
+
+// majority returns the hash that q members' ballots of an attempt name.
+func (c *Core) majority(of collected[*Ballot], attempt uint32) (digest.Hash, []*Ballot) {
+	by := make(map[digest.Hash][]*Ballot, 1)
+	for _, m := range c.params.Members {
+		if b := of[m][attempt]; b != nil && !b.Hash.IsZero() {
+			by[b.Hash] = append(by[b.Hash], b)
+			if len(by[b.Hash]) >= c.q {
+				return b.Hash, by[b.Hash]
+			}
+		}
+	}
+	return digest.Hash{}, nil
+}
+
+// tryLock locks and commits what has q votes.
+func (c *Core) tryLock() {
+	hash, votes := c.majority(c.votes, c.attempt)
+	if votes == nil {
+		return
+	}
+	h := c.header(hash, votes)
+	if h == nil {
+		return
+	}
+	if c.valid == nil || c.valid.attempt < c.attempt {
+		c.valid = &proven{c.attempt, *h, votes}
+	}
+	if !c.mayVote() || c.commits[c.opt.Self][c.attempt] != nil {
+		return
+	}
+	// Whatever closes is held by q members: those who commit.
+	if !c.holdsContent(h, nil) {
+		for _, v := range votes {
+			c.wantAll(h, v.Author)
+		}
+		return
+	}
+	if c.locked == nil || c.locked.attempt < c.attempt || c.locked.header.Hash() != hash {
+		c.locked = &proven{c.attempt, *h, votes}
+		c.emit(Persist{lockRecord(c.height, c.locked)})
+	}
+	c.ballot(Commit, hash)
+}
+
+// header returns a candidate by its hash, or asks those who know it.
+func (c *Core) header(hash digest.Hash, from []*Ballot) *Header {
+	if h := c.known[hash]; h != nil {
+		return h
+	}
+	if !c.asked[hash] {
+		c.asked[hash] = true
+		w := Want{Hash: hash, Header: true}
+		for _, b := range from {
+			if b.Author != c.opt.Self {
+				w.From = append(w.From, b.Author)
+			}
+		}
+		c.emit(w)
+	}
+	return nil
+}
+
+// tryClose closes the ledger when q commits of one attempt are there.
+func (c *Core) tryClose() bool {
+	if c.waiting {
+		return true
+	}
+	var attempts []uint32
+	for _, of := range c.commits {
+		for a := range of {
+			attempts = append(attempts, a)
+		}
+	}
+	slices.Sort(attempts)
+	for _, a := range slices.Compact(attempts) {
+		hash, commits := c.majority(c.commits, a)
+		if commits == nil {
+			continue
+		}
+		h := c.header(hash, commits)
+		if h == nil {
+			continue
+		}
+		cert := Certificate{Attempt: a}
+		for _, b := range commits {
+			cert.Commits = append(cert.Commits, Signed{b.Author, b.Sig})
+		}
+		c.close(h, cert)
+		return true
+	}
+	return false
+}
+
+func (c *Core) close(h *Header, cert Certificate) {
+	done := Close{Header: *h, Hash: h.Hash(), Certificate: cert}
+	c.seenLast = c.seenLast[:0]
+	for _, m := range c.params.Members {
+		p := c.anyProposal(m)
+		if p == nil {
+			continue
+		}
+		c.seenLast = append(c.seenLast, m)
+		if h.Outcome == Agreed && !h.Result.Output.IsZero() && p.Ran && p.Result == h.Result {
+			done.OutputSigs = append(done.OutputSigs, Signed{m, p.OutputSig})
+		}
+	}
+	if h.Outcome != Pending {
+		c.outcome = nil
+		c.awaited = len(h.Bundles) > 0
+	}
+	c.last, c.lastHash = Ledger{*h, cert}, done.Hash
+	c.waiting = true
+	c.emit(done)
+}
+
+// anyProposal returns a member's latest proposal for this height.
+func (c *Core) anyProposal(m key.Public) *Proposal {
+	if a, ok := c.proposals.highest(m); ok {
+		return c.proposals[m][a]
+	}
+	return nil
+}
+
+// moveOn goes to a later attempt when this one is over: its time is up, its
+// votes cannot come to a quorum any more, or too few members are left in it.
+func (c *Core) moveOn(now Now) bool {
+	if c.member && c.attempt < c.startAt {
+		// Straight to the first attempt that is free of old promises.
+		return c.enter(now, c.startAt, "this node was restarted")
+	}
+	ahead, lowest := 0, ^uint32(0)
+	for _, m := range c.params.Members {
+		if a, ok := c.reached(m); ok && a > c.attempt {
+			ahead++
+			lowest = min(lowest, a)
+		}
+	}
+	if ahead > 0 && len(c.params.Members)-ahead < c.q {
+		return c.enter(now, lowest, "the others have moved on")
+	}
+	if c.votesSplit() {
+		return c.enter(now, c.attempt+1, "the votes differ")
+	}
+	if c.deadline > 0 && now.Mono >= c.deadline {
+		return c.enter(now, c.attempt+1, "time is up")
+	}
+	return false
+}
+
+// votesSplit reports whether no candidate can get q votes in this attempt.
+func (c *Core) votesSplit() bool {
+	by := make(map[digest.Hash]int, 1)
+	voted, most := 0, 0
+	for _, m := range c.params.Members {
+		if b := c.votes[m][c.attempt]; b != nil {
+			voted++
+			if !b.Hash.IsZero() {
+				by[b.Hash]++
+				most = max(most, by[b.Hash])
+			}
+		}
+	}
+	return voted > 0 && most+len(c.params.Members)-voted < c.q
+}
+
+func (c *Core) enter(now Now, attempt uint32, why string) bool {
+	c.attempt = attempt
+	c.resetAttempt(now)
+	clear(c.asked)
+	if c.member {
+		c.emit(Persist{enteredRecord(c.height, attempt)})
+	}
+	c.emit(Notice{Text: fmt.Sprintf("ledger %d needs attempt %d: %s", c.height, attempt, why)})
+	return true
+}

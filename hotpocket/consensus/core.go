@@ -1,0 +1,504 @@
+package consensus
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"evernode/hotpocket/key"
+	"evernode/internal/digest"
+)
+
+// Options are what a Core is given once and keeps.
+type Options struct {
+	Self     key.Public
+	Signer   Signer
+	Verifier Verifier
+	// Holds reports whether the node has the content of a digest.
+	Holds func(digest.Hash) bool
+	// Offer returns what to propose: the pending bundles in order of arrival
+	// and the digest of the list of connected users.
+	Offer func() (bundles []digest.Hash, presence digest.Hash)
+	// Observer keeps a node from taking part although it is in the UNL.
+	Observer bool
+}
+
+// Restored is what a node remembers from before its start.
+type Restored struct {
+	// Last is the last closed ledger, the zero Header when there is none, and
+	// Certificate what closed it.
+	Last        Header
+	Certificate Certificate
+	// Records are the Persist records since then, in order.
+	Records [][]byte
+	// Fresh says that the node has never run: it cannot have promised anything.
+	Fresh bool
+}
+
+// Core is the protocol at one node. It is not safe for concurrent use.
+type Core struct {
+	opt    Options
+	params Params
+	q      int
+	// member is whether this node proposes and votes at this height.
+	member bool
+
+	last     Ledger
+	lastHash digest.Hash
+	// waiting is true between a Close and its Advance.
+	waiting bool
+	pace    pace
+
+	height     uint64
+	opened     time.Duration // when this height began
+	expected   []key.Public
+	seenLast   []key.Public // whose proposals came before the last ledger closed
+	attempt    uint32
+	startAt    uint32 // the first attempt in which this node may take part
+	proposals  collected[*Proposal]
+	votes      collected[*Ballot]
+	commits    collected[*Ballot]
+	candidates collected[*Candidate]
+	known      map[digest.Hash]*Header // candidates by hash
+	locked     *proven                 // what this node has committed to
+	valid      *proven                 // the latest candidate with q votes
+	asked      map[digest.Hash]bool
+
+	quorumAt   time.Duration // when q members were first heard in this attempt
+	fullAt     time.Duration // when the first q proposals of attempt 0 were there
+	deadline   time.Duration // end of this attempt, 0 while there is no quorum
+	retryAt    time.Duration
+	triedVote  bool       // a vote waits for content
+	sentHeader bool       // this node, as coordinator, has sent its candidate
+	offer      *assembled // attempt 0's candidate, once the proposals were counted
+
+	outcome  *Result                // result of the outstanding run, once executed here
+	awaited  bool                   // the outstanding run had inputs: users wait for its outputs
+	work     bool                   // inputs are pending
+	offered  map[digest.Hash]uint64 // pending bundles and the height at which they were first proposed here
+	future   []Message
+	answered map[key.Public]time.Duration
+	behind   uint64
+
+	out []Action
+}
+
+// assembled is a candidate with the proposals it was made of.
+type assembled struct {
+	header Header
+	hash   digest.Hash
+	from   []*Proposal
+}
+
+// New returns a Core that continues from what was restored. The parameters are
+// those in force at the height after restored.Last.
+func New(opt Options, params Params, restored Restored, now Now) (*Core, error) {
+	if err := params.Validate(); err != nil {
+		return nil, fmt.Errorf("consensus parameters: %w", err)
+	}
+	c := &Core{opt: opt, answered: make(map[key.Public]time.Duration), offered: make(map[digest.Hash]uint64)}
+	c.last = Ledger{restored.Last, restored.Certificate}
+	c.lastHash = restored.Last.Hash()
+	c.awaited = restored.Last.Height > 0
+	c.begin(params, now)
+	kept, err := readPromises(c.height, restored.Records)
+	if err != nil {
+		return nil, err
+	}
+	if restored.Fresh {
+		// The first thing on record is that there was a start, so that the next
+		// one knows that it is not the first.
+		c.emit(Persist{enteredRecord(c.height, 0)})
+	} else {
+		// Whatever this node said before its end was said in an attempt up to
+		// the last one on record.
+		c.startAt = kept.attempt + 1
+	}
+	if kept.lock != nil {
+		c.locked, c.valid = kept.lock, kept.lock
+		c.known[kept.lock.header.Hash()] = &kept.lock.header
+	}
+	return c, nil
+}
+
+// Height returns the height being decided.
+func (c *Core) Height() uint64 { return c.height }
+
+// Attempt returns the current attempt at that height.
+func (c *Core) Attempt() uint32 { return c.attempt }
+
+// Last returns the last closed ledger and its hash.
+func (c *Core) Last() (Ledger, digest.Hash) { return c.last, c.lastHash }
+
+// Params returns the parameters in force.
+func (c *Core) Params() Params { return c.params }
+
+// Heard returns how many members' proposals for this height have arrived.
+func (c *Core) Heard() int { return len(c.proposals) }
+
+// Candidate returns a candidate ledger of this height by its hash, for peers
+// that ask for it.
+func (c *Core) Candidate(hash digest.Hash) (*Header, bool) {
+	h, ok := c.known[hash]
+	return h, ok
+}
+
+// begin sets up the height after the last ledger.
+func (c *Core) begin(params Params, now Now) {
+	previous := c.params.Members
+	c.params, c.q = params, params.Quorum()
+	c.member = !c.opt.Observer && params.index(c.opt.Self) >= 0
+	c.height = c.last.Header.Height + 1
+	c.opened = now.Mono
+	c.attempt, c.startAt = 0, 0
+	c.proposals = make(collected[*Proposal])
+	c.votes = make(collected[*Ballot])
+	c.commits = make(collected[*Ballot])
+	c.candidates = make(collected[*Candidate])
+	c.known = make(map[digest.Hash]*Header)
+	c.asked = make(map[digest.Hash]bool)
+	c.locked, c.valid = nil, nil
+	c.waiting = false
+	c.pace.open(params, now.Mono)
+	c.resetAttempt(now)
+
+	// Expected by the last ledger, as far as still in the UNL, and newcomers.
+	c.expected = c.expected[:0]
+	for _, m := range params.Members {
+		i, was := slices.BinarySearchFunc(previous, m, key.Public.Compare)
+		if !was || c.last.Header.Expected.Has(i) {
+			c.expected = append(c.expected, m)
+		}
+	}
+}
+
+func (c *Core) resetAttempt(now Now) {
+	c.quorumAt, c.fullAt, c.deadline = 0, 0, 0
+	c.triedVote, c.sentHeader, c.offer = false, false, nil
+	c.retryAt = now.Mono + c.pace.retry()
+}
+
+// Advance begins the next height after a Close, under the parameters that
+// follow from the closed ledger.
+func (c *Core) Advance(now Now, params Params) ([]Action, error) {
+	if err := params.Validate(); err != nil {
+		return nil, fmt.Errorf("consensus parameters for ledger %d: %w", c.height+1, err)
+	}
+	if !c.waiting {
+		return nil, fmt.Errorf("ledger %d has not closed", c.height)
+	}
+	c.begin(params, now)
+	future := c.future
+	c.future = nil
+	for _, m := range future {
+		c.receive(now, m)
+	}
+	return c.step(now), nil
+}
+
+// Reset makes the Core continue after a ledger that was fetched and verified by
+// the caller, leaving out everything between. Promises for heights up to it
+// have no more meaning.
+func (c *Core) Reset(now Now, ledger Ledger, params Params) ([]Action, error) {
+	if err := params.Validate(); err != nil {
+		return nil, fmt.Errorf("consensus parameters for ledger %d: %w", ledger.Header.Height+1, err)
+	}
+	if ledger.Header.Height < c.height {
+		return nil, fmt.Errorf("ledger %d is not after ledger %d", ledger.Header.Height, c.height-1)
+	}
+	c.last, c.lastHash = ledger, ledger.Header.Hash()
+	c.outcome, c.awaited = nil, true
+	c.seenLast = nil
+	c.begin(params, now)
+	future := c.future
+	c.future = nil
+	for _, m := range future {
+		c.receive(now, m)
+	}
+	return c.step(now), nil
+}
+
+// Executed reports the result of a run. A result of any but the outstanding run
+// is ignored.
+func (c *Core) Executed(now Now, run uint64, result Result) []Action {
+	if run == c.last.Header.Outstanding() {
+		c.outcome = &result
+	}
+	return c.step(now)
+}
+
+// Work says whether inputs are pending, which makes the next ledger close
+// early.
+func (c *Core) Work(now Now, pending bool) []Action {
+	c.work = pending
+	if !pending {
+		return nil
+	}
+	return c.step(now)
+}
+
+// Arrived says that content has come that Holds reports from now on.
+func (c *Core) Arrived(now Now) []Action {
+	if !c.triedVote {
+		return nil
+	}
+	return c.step(now)
+}
+
+// HeaderArrived brings a candidate that was wanted.
+func (c *Core) HeaderArrived(now Now, h Header) []Action {
+	if h.Height != c.height || h.Prev != c.lastHash {
+		return nil
+	}
+	hash := h.Hash()
+	if !c.asked[hash] || len(c.known) > 4*MaxMembers {
+		return nil
+	}
+	c.known[hash] = &h
+	return c.step(now)
+}
+
+// Tick lets time pass. It is due at Wake.
+func (c *Core) Tick(now Now) []Action { return c.step(now) }
+
+// Receive takes a message whose signature VerifySignature has accepted; from is
+// the peer that it came from, who need not be its author.
+func (c *Core) Receive(now Now, from key.Public, m Message) []Action {
+	if l, ok := m.(*Ledger); ok {
+		c.receiveLedger(from, l)
+	} else {
+		c.receive(now, m)
+	}
+	return c.step(now)
+}
+
+// Greeting returns what a newly connected node has to be told.
+func (c *Core) Greeting() []Message {
+	var out []Message
+	if c.last.Header.Height > 0 {
+		out = append(out, &Ledger{c.last.Header, c.last.Certificate})
+	}
+	return append(out, c.own()...)
+}
+
+// own returns this node's messages of the current attempt.
+func (c *Core) own() []Message {
+	var out []Message
+	if p := c.proposals[c.opt.Self][c.attempt]; p != nil {
+		out = append(out, p)
+	}
+	if x := c.candidates[c.opt.Self][c.attempt]; x != nil {
+		out = append(out, x)
+	}
+	if v := c.votes[c.opt.Self][c.attempt]; v != nil {
+		out = append(out, v)
+	}
+	if x := c.commits[c.opt.Self][c.attempt]; x != nil {
+		out = append(out, x)
+	}
+	return out
+}
+
+// maxFuture bounds the messages kept for the next height.
+const maxFuture = 6 * MaxMembers
+
+func (c *Core) receive(now Now, m Message) {
+	switch m := m.(type) {
+	case *Proposal:
+		if c.current(now, m, m.Author, m.Height) {
+			c.receiveProposal(now, m)
+		}
+	case *Ballot:
+		if c.current(now, m, m.Author, m.Height) {
+			c.receiveBallot(m)
+		}
+	case *Candidate:
+		if c.current(now, m, m.Author, m.Height) {
+			c.receiveCandidate(m)
+		}
+	}
+}
+
+// current sorts out messages of other heights and of others than members.
+func (c *Core) current(now Now, m Message, author key.Public, height uint64) bool {
+	switch {
+	case height == c.height && !c.waiting:
+		return c.params.index(author) >= 0
+	case height == c.height:
+		return false
+	case height == c.height+1:
+		c.keepFuture(m, author)
+	case height > c.height:
+		if c.params.index(author) >= 0 && height > c.behind {
+			c.behind = height
+			c.emit(Behind{Height: height - 1, From: author})
+		}
+	default:
+		c.help(now, author)
+	}
+	return false
+}
+
+// keepFuture keeps a few messages per author for the next height, at which some
+// members arrive a moment earlier than others.
+func (c *Core) keepFuture(m Message, author key.Public) {
+	const perAuthor = 6
+	if len(c.future) >= maxFuture {
+		return
+	}
+	n := 0
+	for _, f := range c.future {
+		if a, _ := Author(f); a == author {
+			n++
+		}
+	}
+	if n < perAuthor {
+		c.future = append(c.future, m)
+	}
+}
+
+// help sends the last ledger to a member that is still at an earlier height,
+// unless its message was merely late or it was helped a moment ago.
+func (c *Core) help(now Now, author key.Public) {
+	if c.waiting || c.last.Header.Height == 0 || now.Mono-c.opened < c.pace.retry()/2 {
+		return
+	}
+	if at, ok := c.answered[author]; ok && now.Mono-at < c.pace.retry()/2 {
+		return
+	}
+	if len(c.answered) > 4*MaxMembers {
+		clear(c.answered)
+	}
+	c.answered[author] = now.Mono
+	c.emit(Send{To: author, Message: &Ledger{c.last.Header, c.last.Certificate}})
+}
+
+func (c *Core) receiveLedger(from key.Public, l *Ledger) {
+	switch {
+	case c.waiting || l.Header.Height < c.height:
+	case l.Header.Height > c.height:
+		if l.Header.Height > c.behind {
+			c.behind = l.Header.Height
+			c.emit(Behind{Height: l.Header.Height, From: from})
+		}
+	case l.Header.Prev != c.lastHash:
+		c.emit(Notice{Text: fmt.Sprintf("a ledger %d was offered that does not follow ours", l.Header.Height)})
+	default:
+		if err := l.Certificate.Verify(c.opt.Verifier, c.params, &l.Header); err != nil {
+			c.emit(Notice{Text: err.Error()})
+			return
+		}
+		c.close(&l.Header, l.Certificate)
+	}
+}
+
+func (c *Core) receiveProposal(now Now, p *Proposal) {
+	if p.Prev != c.lastHash {
+		c.emit(Notice{Text: fmt.Sprintf("%s proposes ledger %d on another chain", p.Author.Short(), p.Height), Fault: true, Member: p.Author})
+		return
+	}
+	if old, added := c.proposals.add(p.Author, p.Attempt, p); !added {
+		if old.Sig != p.Sig {
+			c.emit(Notice{Text: fmt.Sprintf("%s made two proposals for ledger %d, attempt %d", p.Author.Short(), p.Height, p.Attempt), Fault: true, Member: p.Author})
+		}
+		return
+	}
+	for _, b := range p.Bundles {
+		c.want(b, p.Author)
+	}
+	if !p.Presence.IsZero() {
+		c.want(p.Presence, p.Author)
+	}
+}
+
+// want asks once for content that is not held.
+func (c *Core) want(h digest.Hash, from key.Public) {
+	if from != c.opt.Self && !c.asked[h] && len(c.asked) < 2*MaxBundles && !c.opt.Holds(h) {
+		c.asked[h] = true
+		c.emit(Want{Hash: h, From: []key.Public{from}})
+	}
+}
+
+func (c *Core) receiveBallot(b *Ballot) {
+	of := c.votes
+	if b.Phase == Commit {
+		of = c.commits
+	}
+	if old, added := of.add(b.Author, b.Attempt, b); !added && old.Hash != b.Hash {
+		c.emit(Notice{Text: fmt.Sprintf("%s voted twice for ledger %d, attempt %d", b.Author.Short(), b.Height, b.Attempt), Fault: true, Member: b.Author})
+	}
+}
+
+func (c *Core) receiveCandidate(x *Candidate) {
+	if x.Attempt == 0 || x.Author != c.params.coordinator(c.height, x.Attempt) {
+		c.emit(Notice{Text: fmt.Sprintf("%s does not coordinate attempt %d of ledger %d", x.Author.Short(), x.Attempt, x.Height), Fault: true, Member: x.Author})
+		return
+	}
+	c.candidates.add(x.Author, x.Attempt, x)
+}
+
+// Wake returns when Tick is due, on the clock of Now.Mono.
+func (c *Core) Wake() time.Duration {
+	if c.waiting {
+		return c.opened + time.Hour
+	}
+	at := c.retryAt
+	if c.member && c.proposals[c.opt.Self][c.attempt] == nil && c.mayJoin() {
+		at = min(at, c.pace.heartbeat(c.opened))
+		if c.ready() && c.urgent() {
+			at = min(at, c.pace.early())
+		}
+	}
+	if c.deadline > 0 {
+		at = min(at, c.deadline)
+	}
+	if g := c.graceEnd(); g > 0 {
+		at = min(at, g)
+	}
+	return at
+}
+
+func (c *Core) emit(a Action) { c.out = append(c.out, a) }
+
+// step does whatever is possible now.
+func (c *Core) step(now Now) []Action {
+	for !c.waiting && c.advanceOnce(now) {
+	}
+	if !c.waiting && now.Mono >= c.retryAt {
+		c.retryAt = now.Mono + c.pace.retry()
+		for _, m := range c.own() {
+			c.emit(Send{Message: m})
+		}
+		clear(c.asked)
+		// Others are at the next height and nothing here leads there, or an
+		// earlier attempt to catch up came to nothing.
+		c.behind = 0
+		if len(c.future) > 0 {
+			from, _ := Author(c.future[0])
+			c.emit(Behind{Height: c.height, From: from})
+		}
+	}
+	out := c.out
+	c.out = nil
+	return out
+}
+
+// advanceOnce makes one step of the protocol and reports whether it made one.
+func (c *Core) advanceOnce(now Now) bool {
+	c.propose(now)
+	c.watchQuorum(now)
+	if c.tryClose() {
+		return false
+	}
+	if c.attempt == 0 {
+		c.voteCooperative(now)
+	} else {
+		c.coordinate(now)
+		c.voteCoordinated()
+	}
+	c.tryLock()
+	if c.tryClose() {
+		return false
+	}
+	return c.moveOn(now)
+}
