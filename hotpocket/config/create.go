@@ -1,0 +1,172 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"evernode/hotpocket/key"
+)
+
+// certificateLife is how long a certificate that we make is valid. Nobody
+// checks its dates except tools that show them, so it must not run out.
+const certificateLife = 10 * 365 * 24 * time.Hour
+
+// Create makes the folder of a new node: fresh keys, a random contract id, a
+// UNL of itself, and a certificate for users (section 3.1). dir may exist if it
+// is empty. When it fails it leaves nothing behind.
+func Create(dir string, now time.Time) (c *Config, err error) {
+	entries, err := os.ReadDir(dir)
+	existed := err == nil
+	switch {
+	case existed && len(entries) > 0:
+		return nil, fmt.Errorf("%s is there already and is not empty; choose another folder or remove it", dir)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	private, err := key.Generate()
+	if err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("make a contract id: %w", err)
+	}
+	c = New(private, id.String())
+	// The folder's mode is the operator's choice when it was there already.
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if !existed {
+			os.RemoveAll(dir)
+			return
+		}
+		for _, name := range []string{"cfg", "contract_fs", "ledger_fs", "log"} {
+			os.RemoveAll(Layout(dir).join(name))
+		}
+	}()
+	l := Layout(dir)
+	for _, folder := range []string{l.join("cfg"), l.SeedState(), l.LedgerFS(), l.ContractLog()} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := writeCertificate(l, c.Node.PublicKey, now); err != nil {
+		return nil, err
+	}
+	// Last, because a folder with hp.cfg counts as a whole node's.
+	if err := c.Save(dir); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Rekey gives the node in dir a new key pair and puts it in the place of the
+// old one in the UNL (section 3.1). Other members must be told the new public
+// key by other means. A certificate made for the old key is made anew; one that
+// the operator installed stays. The node must not be running.
+func Rekey(dir string, now time.Time) (c *Config, err error) {
+	lock, err := Acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	if c, err = Load(dir); err != nil {
+		return nil, err
+	}
+	old := c.Node.PublicKey
+	at := slices.Index(c.Contract.UNL, old)
+	if at < 0 {
+		return nil, fmt.Errorf("the node's own key %s is not in contract.unl; put it there or make a new node", old)
+	}
+	private, err := key.Generate()
+	if err != nil {
+		return nil, err
+	}
+	c.Node.PrivateKey, c.Node.PublicKey = private, private.Public()
+	c.Contract.UNL = slices.Clone(c.Contract.UNL)
+	c.Contract.UNL[at] = private.Public()
+	if err := c.Save(dir); err != nil {
+		return nil, err
+	}
+	if ownCertificate(Layout(dir), old) {
+		if err := writeCertificate(Layout(dir), c.Node.PublicKey, now); err != nil {
+			return nil, fmt.Errorf("the keys are changed but the certificate is not: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// writeCertificate makes a self-signed certificate for the user port, named
+// after the node's key. ECDSA on P-256 is what every client and browser takes,
+// and a handshake costs a tenth of RSA's.
+func writeCertificate(l Layout, node key.Public, now time.Time) error {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make a TLS key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return fmt.Errorf("make a TLS certificate: %w", err)
+	}
+	template := x509.Certificate{
+		SerialNumber: serial,
+		// A common name has at most 64 characters, so the key's fixed first
+		// byte is left out.
+		Subject:               pkix.Name{CommonName: commonName(node)},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(certificateLife),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		DNSNames:              []string{"localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, private.Public(), private)
+	if err != nil {
+		return fmt.Errorf("make a TLS certificate: %w", err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return fmt.Errorf("encode the TLS key: %w", err)
+	}
+	if err := WriteFile(l.TLSKey(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), privateMode); err != nil {
+		return err
+	}
+	return WriteFile(l.TLSCert(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644)
+}
+
+func commonName(node key.Public) string { return node.String()[2:] }
+
+// ownCertificate reports whether the certificate in the folder is missing or
+// one that we made for that node.
+func ownCertificate(l Layout, node key.Public) bool {
+	text, err := os.ReadFile(l.TLSCert())
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return false
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	return err == nil && cert.Subject.CommonName == commonName(node) &&
+		cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
+}

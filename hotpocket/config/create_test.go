@@ -1,0 +1,220 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCreateMakesAWholeNode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "node")
+	c, err := Create(dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(loaded.Text()) != string(c.Text()) {
+		t.Error("what was written is not what was returned")
+	}
+	if !c.Contract.Member(c.Node.PublicKey) || len(c.Contract.UNL) != 1 || len(c.Contract.ID) != 36 || c.Contract.ID[14] != '4' {
+		t.Errorf("unl %v, id %q", c.Contract.UNL, c.Contract.ID)
+	}
+	l := Layout(dir)
+	for path, mode := range map[string]fs.FileMode{
+		l.ConfigFile():                        0o600,
+		l.TLSKey():                            0o600,
+		l.TLSCert():                           0o644,
+		filepath.Join(l.Seed(), "state"):      fs.ModeDir | 0o755,
+		filepath.Join(dir, "ledger_fs"):       fs.ModeDir | 0o755,
+		filepath.Join(dir, "log", "contract"): fs.ModeDir | 0o755,
+	} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Error(err)
+		} else if info.Mode() != mode {
+			t.Errorf("%s has mode %v, want %v", path, info.Mode(), mode)
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(l.TLSCert(), l.TLSKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert.Subject.CommonName != c.Node.PublicKey.String()[2:] || cert.NotAfter.Before(time.Now().AddDate(9, 0, 0)) {
+		t.Errorf("certificate of %q until %v", cert.Subject.CommonName, cert.NotAfter)
+	}
+	if err := cert.VerifyHostname("localhost"); err != nil {
+		t.Error(err)
+	}
+	if _, err := Create(dir, time.Now()); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("created over an existing node: %v", err)
+	}
+}
+
+func TestCreateInAnEmptyFolder(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(dir, time.Now()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Create(filepath.Join(Layout(dir).ConfigFile(), "x"), time.Now()); err == nil {
+		t.Error("created below a file")
+	}
+}
+
+func TestRekey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	before, err := Create(dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := testKey(t, 9).Public()
+	before.Contract.UNL = append(before.Contract.UNL, other)
+	if err := before.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	after, err := Rekey(dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loaded.Node.PublicKey != after.Node.PublicKey || after.Node.PublicKey == before.Node.PublicKey {
+		t.Error("the key was not changed")
+	}
+	if loaded.Contract.Member(before.Node.PublicKey) || !loaded.Contract.Member(after.Node.PublicKey) || !loaded.Contract.Member(other) {
+		t.Errorf("UNL %v", loaded.Contract.UNL)
+	}
+	if loaded.Contract.ID != before.Contract.ID {
+		t.Error("the contract's id was changed")
+	}
+	if !ownCertificate(Layout(dir), after.Node.PublicKey) {
+		t.Error("the certificate still names the old key")
+	}
+
+	loaded.Contract.UNL = loaded.Contract.UNL[1:]
+	if err := loaded.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rekey(dir, time.Now()); err == nil || !strings.Contains(err.Error(), "not in contract.unl") {
+		t.Errorf("rekey of a node outside its UNL: %v", err)
+	}
+}
+
+// An operator's own certificate is no business of rekey.
+func TestRekeyKeepsForeignCertificate(t *testing.T) {
+	dir, elsewhere := filepath.Join(t.TempDir(), "node"), filepath.Join(t.TempDir(), "node")
+	for _, d := range []string{dir, elsewhere} {
+		if _, err := Create(d, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	foreign, err := os.ReadFile(Layout(elsewhere).TLSCert())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(Layout(dir).TLSCert(), foreign, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rekey(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if now, _ := os.ReadFile(Layout(dir).TLSCert()); string(now) != string(foreign) {
+		t.Error("the foreign certificate was replaced")
+	}
+}
+
+func TestLockKeepsOthersOut(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Acquire(dir)
+	var inUse *InUseError
+	if !errors.As(err, &inUse) {
+		t.Fatalf("second lock: %v", err)
+	}
+	if inUse.PID != 0 && inUse.PID != os.Getpid() {
+		t.Errorf("holder is process %d, want %d", inUse.PID, os.Getpid())
+	}
+	// A child of the node, such as a contract, must not keep the lock alive.
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Skipf("no child process: %v", err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Acquire(dir)
+	if err != nil {
+		t.Fatalf("after release: %v", err)
+	}
+	again.Release()
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("the lock left %v behind", entries)
+	}
+}
+
+func TestSaveReplacesTheWholeFileOrNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	c, err := Create(dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(Layout(dir).ConfigFile())
+	c.User.Port = 0
+	if err := c.Save(dir); err == nil || !strings.Contains(err.Error(), "user.port is 0") {
+		t.Errorf("an invalid configuration was saved: %v", err)
+	}
+	if now, _ := os.ReadFile(Layout(dir).ConfigFile()); string(now) != string(before) {
+		t.Error("the file was changed by a failed save")
+	}
+	c.User.Port = 8081
+	if err := c.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := os.ReadDir(filepath.Join(dir, "cfg"))
+	if len(entries) != 3 {
+		t.Errorf("temporary files are left: %v", entries)
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "is not a node's folder") {
+		t.Errorf("empty folder: %v", err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "cfg"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := Layout(dir).ConfigFile()
+	if err := os.WriteFile(path, []byte("{\n\"a\""), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), path+": line 2, column 4: expected ':'") {
+		t.Errorf("broken file: %v", err)
+	}
+	if err := os.WriteFile(path, make([]byte, MaxFileSize+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "more than the allowed") {
+		t.Errorf("huge file: %v", err)
+	}
+}
