@@ -67,6 +67,11 @@ func Create(dir string, now time.Time) (c *Config, err error) {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return nil, err
 		}
+		// The state folder's mode is agreed on, so it must not depend on the
+		// umask of whoever makes the node.
+		if err := os.Chmod(folder, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	if err := writeCertificate(l, c.Node.PublicKey, now); err != nil {
 		return nil, err
