@@ -1,0 +1,91 @@
+package contract
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"evernode/hotpocket/key"
+)
+
+// What the runners of different nodes send each other are packets, which the
+// nodes carry without looking into them: a byte that tells the kind and a body.
+const (
+	// packetMessage carries a message of the contract.
+	packetMessage = 1
+)
+
+// MaxNPLPacket is the largest packet given to Hooks.NPL, in bytes.
+const MaxNPLPacket = MaxPacket + 1
+
+var errNPLPacket = errors.New("bad NPL packet")
+
+// checkNPLPacket refuses what no runner sends.
+func checkNPLPacket(p []byte) error {
+	switch {
+	case len(p) == 0:
+		return fmt.Errorf("%w: empty", errNPLPacket)
+	case p[0] != packetMessage:
+		return fmt.Errorf("%w: unknown kind %d", errNPLPacket, p[0])
+	case len(p) == 1:
+		// Delivered, it would tell the contract that the channel has ended.
+		return fmt.Errorf("%w: message without content", errNPLPacket)
+	case len(p) > MaxNPLPacket:
+		return fmt.Errorf("%w: message of %d bytes, at most %d are allowed", errNPLPacket, len(p)-1, MaxPacket)
+	}
+	return nil
+}
+
+// DeliverNPL hands the contract a packet that another node's runner gave to its
+// Hooks.NPL while executing the same ledger. The packet must not be changed
+// afterwards. It never blocks: what the contract leaves unread beyond the bounds
+// of its queue, and what arrives after its end, is dropped and counted. An error
+// means that the packet itself is malformed, which is the sender's fault.
+func (e *Execution) DeliverNPL(from key.Public, packet []byte) error {
+	if err := checkNPLPacket(packet); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.deliverMessage(from, packet[1:])
+	return nil
+}
+
+// deliverMessage writes the two packets of a message, back to back: the sender's
+// key as hex text and the content.
+func (e *Execution) deliverMessage(from key.Public, data []byte) {
+	if e.nplIn.push(hex.AppendEncode(make([]byte, 0, 2*key.PublicSize), from[:]), data) {
+		e.watch(tagNPL)
+	}
+}
+
+// nplFromContract takes a message that the contract sent.
+func (e *Execution) nplFromContract(data []byte) {
+	if len(data) > MaxPacket {
+		e.log.Warn("contract sent an NPL message that is too large, it is dropped", "limit", MaxPacket)
+		return
+	}
+	if e.hooks.NPL == nil {
+		return
+	}
+	if limit := e.prog.Limits.NPLOutputBytes; limit > 0 {
+		if e.nplOutBytes+uint64(len(data)) > limit {
+			if !e.nplOutFull {
+				e.nplOutFull = true
+				e.log.Warn("contract exceeded npl_output_bytes, further NPL messages of this run are dropped", "limit", limit)
+			}
+			return
+		}
+		e.nplOutBytes += uint64(len(data))
+	}
+	if e.nplOutFull {
+		return
+	}
+	packet := make([]byte, 1+len(data))
+	packet[0] = packetMessage
+	copy(packet[1:], data)
+	e.hooks.NPL(packet)
+	e.mu.Lock()
+	e.deliverMessage(e.self, packet[1:])
+	e.mu.Unlock()
+}
