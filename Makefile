@@ -1,0 +1,48 @@
+# Everything a newcomer, a developer and CI run. `make` alone lists it.
+
+GO        ?= go
+BIN       := bin/evernode
+SOURCES   := $(shell find . -name '*.go' -not -path './node_modules/*') go.mod go.sum
+# Long enough for the slowest package on a small machine, short enough to notice a hang.
+TIMEOUT   ?= 15m
+# Packages whose tests are worth the cost of the race detector and quick under it.
+RACE      ?= ./hotpocket/config/... ./hotpocket/control/...
+PKGS      ?= ./...
+
+.PHONY: help demo build test check bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+build: $(BIN) ## build the one static binary, bin/evernode
+
+# No cgo, so the binary runs on any Linux; the version comes from git (see `evernode version`).
+$(BIN): $(SOURCES)
+	@scripts/need go
+	@echo "building $(BIN)"
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/evernode
+
+demo: build ## four nodes, two users, a kill and a recovery, in under a minute
+	@$(BIN) dev demo
+
+test: ## all tests; installs missing tools, skips with a reason what cannot run here
+	@scripts/need go gcc node
+	@echo "go test $(PKGS)"
+	@$(GO) test -timeout $(TIMEOUT) -json $(PKGS) | $(GO) run ./scripts/testcount $(if $(SUMMARY),-summary $(SUMMARY))
+	@if [ -n "$(RACE)" ] && scripts/need --quiet gcc; then \
+		echo "go test -race $(RACE)"; \
+		CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) $(RACE) > .race.log 2>&1 \
+			&& { rm -f .race.log; echo "no data race found"; } \
+			|| { cat .race.log; rm -f .race.log; exit 1; }; \
+	fi
+
+check: ## format, vet, staticcheck, known vulnerabilities
+	@scripts/need go
+	@scripts/check
+
+bench: build ## measure this machine and print a table beside what must hold
+	@$(BIN) dev bench
+
+clean: ## remove what was built
+	rm -rf bin
