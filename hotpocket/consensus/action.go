@@ -26,13 +26,21 @@ type Action interface{ action() }
 
 // Persist asks for a record to be appended to the node's journal. After a
 // restart the records since the last durable ledger are given back in Restored.
-type Persist struct{ Record []byte }
+type Persist struct {
+	Record []byte
+	// Locked is the candidate that the record locks, nil for other records. Its
+	// bundles and lists of users have to be durable too: whatever closes is
+	// held by q members, even if all of them lose power at once.
+	Locked *Header
+}
 
 // Send asks for a message to be sent to everybody or, with a To that is not
 // zero, to one node.
 type Send struct {
 	To      key.Public
 	Message Message
+	// Again says that the message was sent before and may have been lost.
+	Again bool
 }
 
 // Close says that a ledger has closed. It is to be persisted with its

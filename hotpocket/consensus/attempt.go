@@ -410,7 +410,7 @@ func (c *Core) tryLock() {
 	}
 	if c.locked == nil || c.locked.attempt < c.attempt || c.locked.header.Hash() != hash {
 		c.locked = &proven{c.attempt, *h, votes}
-		c.emit(Persist{lockRecord(c.height, c.locked)})
+		c.emit(Persist{Record: lockRecord(c.height, c.locked), Locked: h})
 	}
 	c.ballot(Commit, hash)
 }
@@ -541,7 +541,7 @@ func (c *Core) enter(now Now, attempt uint32, why string) bool {
 	c.resetAttempt(now)
 	clear(c.asked)
 	if c.member {
-		c.emit(Persist{enteredRecord(c.height, attempt)})
+		c.emit(Persist{Record: enteredRecord(c.height, attempt)})
 	}
 	c.emit(Notice{Text: fmt.Sprintf("ledger %d needs attempt %d: %s", c.height, attempt, why)})
 	return true

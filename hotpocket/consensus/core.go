@@ -108,7 +108,7 @@ func New(opt Options, params Params, restored Restored, now Now) (*Core, error) 
 	if restored.Fresh {
 		// The first thing on record is that there was a start, so that the next
 		// one knows that it is not the first.
-		c.emit(Persist{enteredRecord(c.height, 0)})
+		c.emit(Persist{Record: enteredRecord(c.height, 0)})
 	} else {
 		// Whatever this node said before its end was said in an attempt up to
 		// the last one on record.
@@ -467,7 +467,7 @@ func (c *Core) step(now Now) []Action {
 	if !c.waiting && now.Mono >= c.retryAt {
 		c.retryAt = now.Mono + c.pace.retry()
 		for _, m := range c.own() {
-			c.emit(Send{Message: m})
+			c.emit(Send{Message: m, Again: true})
 		}
 		clear(c.asked)
 		// Others are at the next height and nothing here leads there, or an
