@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 
 	"evernode/hotpocket/key"
@@ -251,6 +252,31 @@ func TestNoncesAgainstModel(t *testing.T) {
 	n.Expire(1000)
 	if n.Len() != 0 || n.Hash() != NewNonces().Hash() || len(n.due) != 0 {
 		t.Error("an emptied table is not an empty one")
+	}
+}
+
+func TestNoncesAreSafeForConcurrentUse(t *testing.T) {
+	n := NewNonces()
+	u := key.Public{key.Prefix, 1}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for range 200 {
+				n.Check(u, 1, digest.Hash{}, 1)
+				n.Hash()
+				if _, err := DecodeNonces(n.Encode(), digest.Hash{}); !errors.Is(err, ErrNonceHash) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range uint64(200) {
+		Select(Params{Seq: i + 1}, n, []*Bundle{bundleOf(input(u, i+1, i+5, ""), input(key.Public{key.Prefix, byte(i)}, 1, i+2, ""))})
+	}
+	wg.Wait()
+	// Each Check of u saw one of the states, the last of which is this.
+	if r := n.Check(u, 200, digest.Hash{}, 199); r != NonceExpired {
+		t.Errorf("%q", r)
 	}
 }
 
