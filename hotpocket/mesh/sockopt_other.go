@@ -1,0 +1,10 @@
+//go:build !linux
+
+package mesh
+
+import (
+	"net"
+	"time"
+)
+
+func setUserTimeout(net.Conn, time.Duration) {}
