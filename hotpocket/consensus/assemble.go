@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"slices"
 
 	"evernode/internal/digest"
@@ -85,24 +86,33 @@ func judge(p Params, prev *Header, counted []*Proposal, result *Result) (Outcome
 		return Pending, min(prev.Contested+1, contestedLimit)
 	}
 	if most+n-reported < q || prev.Contested >= contestedLimit {
-		result.Nonces = pluralityNonces(counted)
+		c := pluralityConsumed(counted)
+		result.Nonces, result.Users, result.Inputs = c.nonces, c.users, c.inputs
 		return Failed, 0
 	}
 	return Pending, prev.Contested + 1
 }
 
-// pluralityNonces returns the nonce table hash that most members report, the
-// bytewise lowest where several do.
-func pluralityNonces(counted []*Proposal) digest.Hash {
-	votes := make(map[digest.Hash]int)
-	var best digest.Hash
+// consumed is the part of a result that does not depend on the contract.
+type consumed struct{ nonces, users, inputs digest.Hash }
+
+func (r *Result) consumed() consumed { return consumed{r.Nonces, r.Users, r.Inputs} }
+
+func (c consumed) compare(o consumed) int {
+	return cmp.Or(c.nonces.Compare(o.nonces), c.users.Compare(o.users), c.inputs.Compare(o.inputs))
+}
+
+// pluralityConsumed returns what most members say that the run has consumed,
+// the lowest where several do.
+func pluralityConsumed(counted []*Proposal) (best consumed) {
+	votes := make(map[consumed]int)
 	for _, c := range counted {
 		if c.Ran {
-			votes[c.Result.Nonces]++
+			votes[c.Result.consumed()]++
 		}
 	}
 	for h, v := range votes {
-		if b := votes[best]; v > b || v == b && h.Compare(best) < 0 {
+		if b := votes[best]; v > b || v == b && h.compare(best) < 0 {
 			best = h
 		}
 	}

@@ -53,18 +53,22 @@ type Result struct {
 	// Output is the root of the tree of user outputs (spec/hotpocket.md section
 	// 1.9), zero when there were none.
 	Output digest.Hash
-	// Nonces is the hash of the table of used nonces after the run's inputs. It
-	// follows from the ledger alone, so honest members never differ in it.
-	Nonces digest.Hash
+	// Nonces is the hash of the table of used nonces after the run's inputs,
+	// Users and Inputs the hashes of the ledger's connected users and accepted
+	// inputs (spec/hotpocket.md section 4.1). They follow from the ledger alone,
+	// so honest members never differ in them.
+	Nonces, Users, Inputs digest.Hash
 }
 
-const resultSize = 4 * digest.Size
+const resultSize = 6 * digest.Size
 
 func (r Result) append(b []byte) []byte {
 	b = append(b, r.State[:]...)
 	b = append(b, r.Patch[:]...)
 	b = append(b, r.Output[:]...)
-	return append(b, r.Nonces[:]...)
+	b = append(b, r.Nonces[:]...)
+	b = append(b, r.Users[:]...)
+	return append(b, r.Inputs[:]...)
 }
 
 func readResult(r *wire.Reader) (v Result) {
@@ -72,6 +76,8 @@ func readResult(r *wire.Reader) (v Result) {
 	r.Fixed(v.Patch[:])
 	r.Fixed(v.Output[:])
 	r.Fixed(v.Nonces[:])
+	r.Fixed(v.Users[:])
+	r.Fixed(v.Inputs[:])
 	return v
 }
 
@@ -94,8 +100,8 @@ type Header struct {
 	// not the same one.
 	Contested uint8
 	// Result is the agreed result, or with Pending and Failed the latest agreed
-	// one before with a zero Output. With Failed, Nonces is that of the failed
-	// run all the same, since its inputs are consumed.
+	// one before with a zero Output. With Failed, Nonces, Users and Inputs are
+	// those of the failed run all the same, since its inputs are consumed.
 	Result Result
 	// Bundles are the digests of the input bundles that this ledger consumes,
 	// sorted. A Pending ledger has none.
