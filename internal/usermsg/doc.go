@@ -54,19 +54,6 @@ const (
 	StatusRejected = "rejected"
 )
 
-// The reasons for which an input can be rejected, a complete list (section
-// 1.6).
-const (
-	ReasonBadFormat            = "bad_msg_format"
-	ReasonInvalidType          = "invalid_msg_type"
-	ReasonBadSig               = "bad_sig"
-	ReasonLedgerExpired        = "max_ledger_expired"
-	ReasonLedgerOffsetExceeded = "max_ledger_offset_exceeded"
-	ReasonNonceExpired         = "nonce_expired"
-	ReasonAlreadySubmitted     = "already_submitted"
-	ReasonRoundOverflow        = "round_inputs_overflow"
-)
-
 // The vote statuses of a node.
 const (
 	VoteUnknown    = "unknown"

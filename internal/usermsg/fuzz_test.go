@@ -66,29 +66,6 @@ func FuzzDecodeMessage(f *testing.F) {
 	})
 }
 
-func FuzzDecodeContainer(f *testing.F) {
-	c := Container{[]byte("hi"), 1234567890123, 14}
-	f.Add(false, AppendContainer(nil, JSON, c))
-	f.Add(true, AppendContainer(nil, BSON, c))
-	f.Fuzz(func(t *testing.T, binary bool, data []byte) {
-		p := JSON
-		if binary {
-			p = BSON
-		}
-		c, err := DecodeContainer(p, data)
-		if err != nil {
-			return
-		}
-		if c.Nonce > 1<<63-1 || c.MaxLedgerNo > 1<<63-1 {
-			return // more than BSON can say
-		}
-		again, err := DecodeContainer(p, AppendContainer(nil, p, c))
-		if err != nil || !reflect.DeepEqual(again, c) {
-			t.Fatalf("%+v was read back as %+v, %v", c, again, err)
-		}
-	})
-}
-
 func FuzzDecodeHandshake(f *testing.F) {
 	f.Add(AppendChallenge(nil, Challenge{"0.6.4", "id", "1.0", "00112233445566778899aabbccddeeff"}))
 	pub := key.Public{0: key.Prefix}

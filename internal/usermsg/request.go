@@ -61,7 +61,7 @@ func (c Channel) String() string {
 type Request struct {
 	Type RequestType
 
-	Container []byte // input: the bytes that were signed, see Container
+	Container []byte // input: the bytes that were signed
 	Sig       []byte // input: the signature as sent, of whatever length
 
 	ID      string // read request and ledger query
@@ -286,7 +286,8 @@ func (r *Request) takeQuery(f *requestFields) (err error) {
 	return nil
 }
 
-// Container is what a user signs to submit an input (section 1.4).
+// Container is what a user signs to submit an input (section 1.4). Reading it
+// is the business of those who have to agree on what it says.
 type Container struct {
 	Input       []byte // in JSON it travels as text and must be UTF-8
 	Nonce       uint64 // at least 1
@@ -302,45 +303,4 @@ func AppendContainer(b []byte, p Protocol, c Container) []byte {
 	e.long(field("max_ledger_seq_no"), c.MaxLedgerNo)
 	e.end(start, '}')
 	return e.b
-}
-
-// DecodeContainer reads a container. A field that occurs twice is an error,
-// because two readers could pick different ones.
-func DecodeContainer(p Protocol, data []byte) (Container, error) {
-	var c Container
-	var input, nonce, last value
-	err := decodeObject(p, data, func(k []byte, v value) error {
-		var slot *value
-		switch string(k) {
-		case "input":
-			slot = &input
-		case "nonce":
-			slot = &nonce
-		case "max_ledger_seq_no":
-			slot = &last
-		default:
-			return nil
-		}
-		if slot.kind != kindNone {
-			return errors.New("occurs twice")
-		}
-		*slot = v
-		return nil
-	})
-	if err != nil {
-		return Container{}, fmt.Errorf("input container: %w", err)
-	}
-	if c.Input, err = input.appendContent(make([]byte, 0, input.size())); err != nil {
-		return Container{}, fmt.Errorf("input container: input: %w", err)
-	}
-	if c.Nonce, err = nonce.uint(); err != nil {
-		return Container{}, fmt.Errorf("input container: nonce: %w", err)
-	}
-	if c.Nonce == 0 {
-		return Container{}, errors.New("input container: nonce is 0")
-	}
-	if c.MaxLedgerNo, err = last.uint(); err != nil {
-		return Container{}, fmt.Errorf("input container: max_ledger_seq_no: %w", err)
-	}
-	return c, nil
 }
