@@ -152,6 +152,9 @@ func TestLockKeepsOthersOut(t *testing.T) {
 	if inUse.PID != 0 && inUse.PID != os.Getpid() {
 		t.Errorf("holder is process %d, want %d", inUse.PID, os.Getpid())
 	}
+	if pid := Holder(dir); pid != inUse.PID {
+		t.Errorf("holder is process %d, but the error names %d", pid, inUse.PID)
+	}
 	// A child of the node, such as a contract, must not keep the lock alive.
 	child := exec.Command("sleep", "60")
 	if err := child.Start(); err != nil {

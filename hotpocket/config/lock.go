@@ -40,7 +40,7 @@ func Acquire(dir string) (*Lock, error) {
 	}
 	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = &InUseError{dir, holder(d)}
+		err = &InUseError{dir, lockedBy(d)}
 	} else if err != nil {
 		err = fmt.Errorf("lock the node's folder %s: %w", dir, err)
 	}
@@ -54,9 +54,20 @@ func Acquire(dir string) (*Lock, error) {
 // Release gives the lock back.
 func (l *Lock) Release() error { return l.dir.Close() }
 
-// holder finds the process that locks d, or 0. The kernel lists locks as
+// Holder returns the process that holds the lock on a node's folder, without
+// touching the lock, or 0 when there is none or the kernel does not tell.
+func Holder(dir string) int {
+	d, err := os.Open(dir)
+	if err != nil {
+		return 0
+	}
+	defer d.Close()
+	return lockedBy(d)
+}
+
+// lockedBy finds the process that locks d, or 0. The kernel lists locks as
 // "1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF".
-func holder(d *os.File) int {
+func lockedBy(d *os.File) int {
 	info, err := d.Stat()
 	if err != nil {
 		return 0

@@ -1,0 +1,202 @@
+package devkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"evernode/hotpocket/config"
+	"evernode/hotpocket/control"
+)
+
+// stopTimeout is how long a node may take to stop before it is killed.
+const stopTimeout = 15 * time.Second
+
+// Start starts node n, or all when n is 0, and returns when they answer. Nodes
+// that run already are left alone.
+func (c *Cluster) Start(ctx context.Context, n int) error {
+	nodes, err := c.choose(n)
+	if err != nil {
+		return err
+	}
+	return c.exclusively(func() error {
+		if !c.state.Deployed {
+			return fmt.Errorf("the cluster in %s has no contract; deploy one with: evernode dev deploy DIR", c.dir)
+		}
+		if err := c.startNodes(ctx, nodes); err != nil {
+			return err
+		}
+		c.env.Report.Step(started(nodes))
+		return nil
+	})
+}
+
+func started(nodes []int) string {
+	if len(nodes) == 1 {
+		return fmt.Sprintf("node %d runs", nodes[0])
+	}
+	return fmt.Sprintf("%d nodes run", len(nodes))
+}
+
+// Stop stops node n, or all when n is 0.
+func (c *Cluster) Stop(ctx context.Context, n int) error {
+	nodes, err := c.choose(n)
+	if err != nil {
+		return err
+	}
+	return c.exclusively(func() error { return c.halt(ctx, nodes) })
+}
+
+// Kill ends node n at once, as a power failure would.
+func (c *Cluster) Kill(ctx context.Context, n int) error {
+	if _, err := c.choose(n); err != nil {
+		return err
+	}
+	p, running := c.process(n)
+	if !running {
+		return fmt.Errorf("node %d does not run", n)
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	if !p.wait(ctx, stopTimeout) {
+		return fmt.Errorf("node %d (process %d) does not end", n, p.PID)
+	}
+	return nil
+}
+
+// halt stops nodes together and ends what they leave behind.
+func (c *Cluster) halt(ctx context.Context, nodes []int) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for at, i := range nodes {
+		all.Go(func() { errs[at] = c.haltOne(ctx, i) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) haltOne(ctx context.Context, i int) error {
+	p, running := c.process(i)
+	if running {
+		if err := p.signal(syscall.SIGTERM); err != nil {
+			return err
+		}
+		if !p.wait(ctx, stopTimeout) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c.env.Report.Step(fmt.Sprintf("node %d did not stop within %v and is killed", i, stopTimeout))
+			if err := p.signal(syscall.SIGKILL); err != nil {
+				return err
+			}
+			if !p.wait(ctx, stopTimeout) {
+				return fmt.Errorf("node %d (process %d) does not end", i, p.PID)
+			}
+		}
+		c.env.Report.Step(fmt.Sprintf("node %d stopped", i))
+	} else {
+		p = c.state.Nodes[i-1].Process
+	}
+	if err := sweep(ctx, p, c.NodeDir(i)); err != nil {
+		return fmt.Errorf("clean up after node %d: %w", i, err)
+	}
+	return nil
+}
+
+// Spawn adds a node that is no member and knows only the contract's id, the UNL
+// and the members' addresses; everything else it fetches. It returns the node's
+// number when the node follows the others.
+func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
+	err = c.exclusively(func() error {
+		if !c.state.Deployed {
+			return fmt.Errorf("the cluster in %s has no contract; deploy one with: evernode dev deploy DIR", c.dir)
+		}
+		n = c.Size() + 1
+		if n > 255 {
+			return errors.New("a developer's cluster has at most 255 nodes")
+		}
+		first, err := config.Load(c.NodeDir(1))
+		if err != nil {
+			return err
+		}
+		if !first.Contract.Consensus.Public() {
+			return errors.New("the contract keeps its consensus private (contract.consensus.mode), so nobody but members can follow; set it to public in hp.cfg.override and deploy again")
+		}
+		c.state.Nodes = append(c.state.Nodes, record{})
+		if err := c.freePorts([]int{n}); err != nil {
+			return err
+		}
+		if err := removeTree(c.NodeDir(n)); err != nil {
+			return err
+		}
+		cfg, err := config.Create(c.NodeDir(n), time.Now())
+		if err != nil {
+			return err
+		}
+		cfg.Contract.ID = first.Contract.ID
+		cfg.Contract.UNL = first.Contract.UNL
+		cfg.User.Port, cfg.Mesh.Port = c.state.UserPort+n-1, c.state.PeerPort+n-1
+		cfg.Mesh.KnownPeers = c.peersOf(n)
+		if err := cfg.Save(c.NodeDir(n)); err != nil {
+			return err
+		}
+		if err := c.save(); err != nil {
+			return err
+		}
+		if err := c.startNodes(ctx, []int{n}); err != nil {
+			return err
+		}
+		c.env.Report.Step(fmt.Sprintf("node %d runs and is no member; user port %d", n, cfg.User.Port))
+		return c.await(ctx, []int{n}, nil, startTimeout+10*c.roundtime(), "follow", func(s control.Status) bool {
+			return s.LedgerSeqNo > 0 && s.VoteStatus == "synced"
+		})
+	})
+	return n, err
+}
+
+// Clean stops all nodes and removes the cluster. What it did not put into the
+// work folder stays.
+func (c *Cluster) Clean(ctx context.Context) error {
+	return c.exclusively(func() error {
+		if err := c.halt(ctx, c.all()); err != nil {
+			return err
+		}
+		return c.remove()
+	})
+}
+
+// remove removes the files of a cluster whose nodes are stopped.
+func (c *Cluster) remove() error {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	var foreign []string
+	for _, e := range entries {
+		name := e.Name()
+		switch {
+		case name == stateFile: // last
+		case strings.HasPrefix(name, "node") || strings.HasSuffix(name, ".key") || strings.HasPrefix(name, "."+stateFile):
+			if err := removeTree(filepath.Join(c.dir, name)); err != nil {
+				return err
+			}
+		default:
+			foreign = append(foreign, name)
+		}
+	}
+	if err := os.Remove(filepath.Join(c.dir, stateFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(foreign) > 0 {
+		c.env.Report.Step(fmt.Sprintf("%s stays, because it holds files that are not the cluster's: %s", c.dir, strings.Join(foreign, ", ")))
+		return nil
+	}
+	return os.Remove(c.dir)
+}
