@@ -13,6 +13,7 @@ import (
 
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
 	"evernode/internal/digest"
 	"evernode/internal/usermsg"
 
@@ -307,18 +308,15 @@ func (g *Gateway) Rejected(user key.Public, input digest.Hash, reason inputs.Rea
 
 // UserOutput holds the outputs of one run for one user.
 type UserOutput struct {
-	User       key.Public
-	Outputs    [][]byte
-	OutputHash digest.Hash
-	// Tree is the user's view of the output tree (spec/hotpocket.md section
-	// 1.9).
-	Tree []usermsg.Tree
+	User    key.Public
+	Outputs [][]byte
+	Hash    digest.Hash // output.Hash of the two
 }
 
-// Outputs delivers the outputs of the run that ledger seq confirms, with the
-// signatures of UNL members over the output tree's root. Users who are not
-// connected here are passed over.
-func (g *Gateway) Outputs(seq uint64, ledger digest.Hash, outputs []UserOutput, sigs []usermsg.Signature) {
+// Outputs delivers the outputs of the run that ledger seq confirms: tree is the
+// tree over all outputs of the run, sigs are UNL members' signatures of its
+// root. Outputs of users who are not connected here are passed over.
+func (g *Gateway) Outputs(seq uint64, ledger digest.Hash, tree *output.Tree, outputs []UserOutput, sigs []output.Signature) {
 	for i := range outputs {
 		o := &outputs[i]
 		g.mu.RLock()
@@ -327,7 +325,12 @@ func (g *Gateway) Outputs(seq uint64, ledger digest.Hash, outputs []UserOutput, 
 		if len(sessions) == 0 {
 			continue
 		}
-		m := &usermsg.Output{LedgerSeqNo: seq, LedgerHash: ledger, Outputs: o.Outputs, OutputHash: o.OutputHash, Tree: o.Tree, Signatures: sigs}
+		node, ok := tree.Collapse(o.Hash)
+		if !ok {
+			g.log.Error("output of a user is not in the output tree, it cannot be delivered", "user", o.User.Short(), "ledger", seq)
+			continue
+		}
+		m := &usermsg.Output{LedgerSeqNo: seq, LedgerHash: ledger, Outputs: o.Outputs, OutputHash: o.Hash, Tree: node, Signatures: sigs}
 		for _, s := range sessions {
 			s.send(m)
 		}

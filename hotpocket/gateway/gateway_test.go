@@ -23,6 +23,7 @@ import (
 
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
 	"evernode/internal/digest"
 	"evernode/internal/usermsg"
 
@@ -422,6 +423,23 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
+// sealed fills in the hashes of outputs and has nodes sign the tree over them.
+func sealed(t testing.TB, outputs []UserOutput, nodes ...byte) (*output.Tree, []output.Signature) {
+	t.Helper()
+	var hashes []digest.Hash
+	for i := range outputs {
+		outputs[i].Hash = output.Hash(outputs[i].User, outputs[i].Outputs)
+		hashes = append(hashes, outputs[i].Hash)
+	}
+	tree := output.NewTree(hashes, hashOf(7))
+	var sigs []output.Signature
+	for _, fill := range nodes {
+		k := testKey(t, fill)
+		sigs = append(sigs, output.Signature{Key: k.Public(), Sig: output.Sign(k, tree.Root())})
+	}
+	return tree, sigs
+}
+
 func container(u *user, text string, nonce uint64) usermsg.Request {
 	c := usermsg.AppendContainer(nil, u.protocol, usermsg.Container{Input: []byte(text), Nonce: nonce, MaxLedgerNo: 17})
 	sig := u.key.Sign(c)
@@ -457,14 +475,15 @@ func TestConversation(t *testing.T) {
 			if m := get[*usermsg.InputStatus](u); !m.Accepted || m.LedgerSeqNo != 8 || m.LedgerHash != hashOf(8) || m.InputHash != sub.Hash() {
 				t.Errorf("status %+v", m)
 			}
-			sigs := []usermsg.Signature{{Public: testKey(t, 1).Public()}}
-			s.Outputs(9, hashOf(9), []UserOutput{
-				{User: testKey(t, 9).Public(), Outputs: [][]byte{[]byte("no")}},
-				{User: u.key.Public(), Outputs: [][]byte{[]byte("a"), []byte("b")}, OutputHash: hashOf(3), Tree: []usermsg.Tree{{Own: true}, {Hash: hashOf(4)}}},
-			}, sigs)
+			outputs := []UserOutput{{User: testKey(t, 9).Public(), Outputs: [][]byte{[]byte("no")}}, {User: u.key.Public(), Outputs: [][]byte{[]byte("a"), []byte("b")}}}
+			tree, sigs := sealed(t, outputs, 1)
+			s.Outputs(9, hashOf(9), tree, outputs, sigs)
 			m := get[*usermsg.Output](u)
-			if m.LedgerSeqNo != 9 || len(m.Outputs) != 2 || string(m.Outputs[1]) != "b" || m.OutputHash != hashOf(3) || !m.Tree[0].Own || m.Signatures[0] != sigs[0] {
+			if m.LedgerSeqNo != 9 || len(m.Outputs) != 2 || string(m.Outputs[1]) != "b" || m.Signatures[0] != sigs[0] {
 				t.Errorf("output %+v", m)
+			}
+			if err := output.Verify(u.key.Public(), m.Outputs, m.OutputHash, m.Tree, m.Signatures, []key.Public{testKey(t, 1).Public()}); err != nil {
+				t.Error(err)
 			}
 			s.Rejected(u.key.Public(), hashOf(5), inputs.Expired)
 			if m := get[*usermsg.InputStatus](u); m.Accepted || m.Reason != "max_ledger_expired" || m.InputHash != hashOf(5) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"evernode/hotpocket/output"
 )
 
 // maxTreeDepth bounds the depth of a hash tree. A tree of 16 children a node
@@ -131,16 +133,19 @@ func (m *Output) take(k string, v value) (err error) {
 	case "output_hash":
 		m.OutputHash, err = v.hash()
 	case "hash_tree":
-		m.Tree, err = v.tree(1)
+		if v.kind != kindArray {
+			return v.wrong("an array")
+		}
+		m.Tree, err = v.tree(0)
 	case "unl_sig":
 		m.Signatures = nil
 		return v.array(func(v value) error {
-			var s Signature
+			var s output.Signature
 			n := 0
 			err := v.array(func(v value) (err error) {
 				switch n {
 				case 0:
-					s.Public, err = v.public()
+					s.Key, err = v.public()
 				case 1:
 					err = v.fixed(s.Sig[:])
 				}
@@ -157,25 +162,26 @@ func (m *Output) take(k string, v value) (err error) {
 	return err
 }
 
-func (v value) tree(depth int) ([]Tree, error) {
-	if depth > maxTreeDepth {
-		return nil, errors.New("hash tree is too deep")
-	}
-	out := []Tree{}
-	err := v.array(func(v value) (err error) {
-		var n Tree
-		switch v.kind {
-		case kindNull:
-			n.Own = true
-		case kindArray:
-			n.Children, err = v.tree(depth + 1)
-		default:
-			n.Hash, err = v.hash()
+// tree reads any nesting of arrays; whether it is a tree of section 1.9 is for
+// those to check who compute its root.
+func (v value) tree(depth int) (n output.Node, err error) {
+	switch v.kind {
+	case kindNull:
+		n.Kind = output.OwnLeaf
+	case kindArray:
+		if depth == maxTreeDepth {
+			return n, errors.New("hash tree is too deep")
 		}
-		out = append(out, n)
-		return err
-	})
-	return out, err
+		n.Kind, n.Children = output.Group, []output.Node{}
+		err = v.array(func(v value) error {
+			c, err := v.tree(depth + 1)
+			n.Children = append(n.Children, c)
+			return err
+		})
+	default:
+		n.Hash, err = v.hash()
+	}
+	return n, err
 }
 
 func (m *ReadResponse) take(k string, v value) (err error) {

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
 )
 
 func FuzzDecodeRequest(f *testing.F) {
@@ -143,9 +144,9 @@ func BenchmarkAppendStatus(b *testing.B) {
 }
 
 func BenchmarkAppendOutput(b *testing.B) {
-	m := &Output{LedgerSeqNo: 9, Outputs: [][]byte{bytes.Repeat([]byte("x"), 100)}, Tree: []Tree{{Own: true}, {Hash: hashOf(1)}}}
+	m := &Output{LedgerSeqNo: 9, Outputs: [][]byte{bytes.Repeat([]byte("x"), 100)}, Tree: group(output.Node{Kind: output.OwnLeaf}, output.Node{Hash: hashOf(1)})}
 	for i := range byte(4) {
-		m.Signatures = append(m.Signatures, Signature{Public: key.Public{0: key.Prefix, 1: i}})
+		m.Signatures = append(m.Signatures, output.Signature{Key: key.Public{0: key.Prefix, 1: i}})
 	}
 	benchAppend(b, m)
 }

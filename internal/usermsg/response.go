@@ -2,6 +2,7 @@ package usermsg
 
 import (
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
 	"evernode/internal/digest"
 )
 
@@ -48,20 +49,6 @@ func (m *InputStatus) Append(b []byte, p Protocol) []byte {
 	return e.b
 }
 
-// Tree is a user's view of the tree of all users' outputs of one run (section
-// 1.9): subtrees without the user's own leaf are replaced by their hashes.
-type Tree struct {
-	Own      bool        // the user's own leaf, which travels as null
-	Children []Tree      // nil for a leaf or a replaced subtree
-	Hash     digest.Hash // of a leaf or a replaced subtree
-}
-
-// Signature is one UNL member's signature of an output tree's root.
-type Signature struct {
-	Public key.Public
-	Sig    key.Signature
-}
-
 // Output carries all outputs of one run for one user.
 type Output struct {
 	LedgerSeqNo uint64
@@ -71,8 +58,8 @@ type Output struct {
 	// JSON text.
 	Outputs    [][]byte
 	OutputHash digest.Hash
-	Tree       []Tree // the elements of the top level
-	Signatures []Signature
+	Tree       output.Node // a group
+	Signatures []output.Signature
 
 	// JSONTokens holds the elements as they stood in a JSON message, quotes
 	// included; it is nil for BSON and not written. What a contract had put
@@ -93,11 +80,11 @@ func (m *Output) Append(b []byte, p Protocol) []byte {
 	}
 	e.end(outputs, ']')
 	e.hash(field("output_hash"), m.OutputHash)
-	e.tree(field("hash_tree"), m.Tree)
+	e.tree(field("hash_tree"), &m.Tree)
 	sigs := e.array(field("unl_sig"))
 	for i := range m.Signatures {
 		pair := e.array(element(i))
-		e.bytes(element(0), m.Signatures[i].Public[:])
+		e.bytes(element(0), m.Signatures[i].Key[:])
 		e.bytes(element(1), m.Signatures[i].Sig[:])
 		e.end(pair, ']')
 	}
@@ -106,19 +93,19 @@ func (m *Output) Append(b []byte, p Protocol) []byte {
 	return e.b
 }
 
-func (e *encoder) tree(a at, nodes []Tree) {
-	start := e.array(a)
-	for i := range nodes {
-		switch n := &nodes[i]; {
-		case n.Own:
-			e.null(element(i))
-		case n.Children != nil:
-			e.tree(element(i), n.Children)
-		default:
-			e.bytes(element(i), n.Hash[:])
+func (e *encoder) tree(a at, n *output.Node) {
+	switch n.Kind {
+	case output.OwnLeaf:
+		e.null(a)
+	case output.Group:
+		start := e.array(a)
+		for i := range n.Children {
+			e.tree(element(i), &n.Children[i])
 		}
+		e.end(start, ']')
+	default:
+		e.bytes(a, n.Hash[:])
 	}
-	e.end(start, ']')
 }
 
 // ReadResponse is one output of a read request.

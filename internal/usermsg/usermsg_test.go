@@ -11,6 +11,7 @@ import (
 
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
 	"evernode/internal/digest"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -120,6 +121,10 @@ func requests() []Request {
 	}
 }
 
+func group(children ...output.Node) output.Node {
+	return output.Node{Kind: output.Group, Children: children}
+}
+
 func messages() []Message {
 	k := key.Public{0: key.Prefix, 5: 9}
 	rec := LedgerRecord{SeqNo: 12, Timestamp: 1700000000000, Hash: hashOf(1), PrevHash: hashOf(2), StateHash: hashOf(3),
@@ -134,8 +139,8 @@ func messages() []Message {
 		&InputStatus{Reason: "nonce_expired", InputHash: hashOf(1)},
 		&InputStatus{Accepted: true, InputHash: hashOf(1), LedgerSeqNo: 5, LedgerHash: hashOf(2)},
 		&Output{LedgerSeqNo: 1 << 33, LedgerHash: hashOf(1), Outputs: [][]byte{[]byte("out1"), []byte(`{"a":1}`), []byte("-5"), {}}, OutputHash: hashOf(2),
-			Tree:       []Tree{{Children: []Tree{{Hash: hashOf(3)}, {Own: true}}}, {Hash: hashOf(4)}},
-			Signatures: []Signature{{k, key.Signature{1, 2, 3}}}},
+			Tree:       group(group(output.Node{Hash: hashOf(3)}, output.Node{Kind: output.OwnLeaf}), output.Node{Hash: hashOf(4)}),
+			Signatures: []output.Signature{{Key: k, Sig: key.Signature{1, 2, 3}}}},
 		&ReadResponse{ReplyFor: "r1", Content: []byte("text")},
 		&Stat{HPVersion: "0.6.4", LedgerSeqNo: 3, LedgerHash: hashOf(1), VoteStatus: VoteSynced, RoundTime: 1000, ContractExecutionEnabled: true,
 			ReadRequestsEnabled: true, CurrentUNL: []key.Public{k}, Peers: []string{"host:22860"}},
@@ -214,7 +219,7 @@ func TestMessageText(t *testing.T) {
 		{&InputStatus{Accepted: true, InputHash: hashOf(1), LedgerSeqNo: 5, LedgerHash: hashOf(1)},
 			`{"type":"contract_input_status","status":"accepted","input_hash":"` + h + `","ledger_seq_no":5,"ledger_hash":"` + h + `"}`},
 		{&Output{LedgerSeqNo: 5, LedgerHash: hashOf(1), Outputs: [][]byte{[]byte("a"), []byte("[1]")}, OutputHash: hashOf(1),
-			Tree: []Tree{{Own: true}, {Hash: hashOf(1)}}, Signatures: []Signature{}},
+			Tree: group(output.Node{Kind: output.OwnLeaf}, output.Node{Hash: hashOf(1)})},
 			`{"type":"contract_output","ledger_seq_no":5,"ledger_hash":"` + h + `","outputs":["a",[1]],"output_hash":"` + h + `","hash_tree":[null,"` + h + `"],"unl_sig":[]}`},
 		{&ReadResponse{"7", []byte("x")}, `{"type":"contract_read_response","reply_for":"7","content":"x"}`},
 		{&Stat{HPVersion: "0.6.4", VoteStatus: VoteUnknown, RoundTime: 9},
@@ -246,7 +251,7 @@ func TestBSONSample(t *testing.T) {
 	if !bytes.Contains(big, append([]byte("\x12ledger_seq_no\x00"), 0, 0, 0, 0x80, 0, 0, 0, 0)) {
 		t.Errorf("2^31 is not an int64: %x", big)
 	}
-	tree := (&Output{Tree: []Tree{{Own: true}}}).Append(nil, BSON)
+	tree := (&Output{Tree: group(output.Node{Kind: output.OwnLeaf})}).Append(nil, BSON)
 	if !bytes.Contains(tree, []byte("hash_tree\x00\x08\x00\x00\x00\x0a0\x00\x00")) {
 		t.Errorf("own leaf is not null: %x", tree)
 	}
