@@ -19,4 +19,5 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
+	lukechampine.com/blake3 v1.4.1 // indirect
 )
