@@ -540,6 +540,9 @@ func (c *bulkConn) serve(r request) {
 		return
 	}
 	payload, err := c.s.mesh.handler.Serve(r.ctx, c.s.key, r.kind, r.payload)
+	if r.ctx.Err() != nil {
+		return // nobody waits for it any more
+	}
 	status := byte(statusOK)
 	if limit := min(c.s.mesh.config.MaxMessage, int(c.s.hello.MaxMessage)); err == nil && len(payload) > limit {
 		err = fmt.Errorf("the answer has %d bytes, at most %d can be sent", len(payload), limit)

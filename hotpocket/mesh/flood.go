@@ -8,11 +8,10 @@ import (
 	"evernode/internal/digest"
 )
 
-// floodHash names a flooded message. It covers what the sender claims besides
-// the payload, so that a false claim cannot stand in the way of the true one.
-func floodHash(kind Kind, scope Scope, author key.Public, payload []byte) digest.Hash {
-	return digest.Tagged("hotpocket mesh flood", []byte{byte(kind), byte(scope)}, author[:], payload)
-}
+// floodHash names a flooded message by the body of its frame. It covers what the
+// sender claims besides the payload, so that a false claim cannot stand in the
+// way of the true one. It never leaves this node.
+func floodHash(body []byte) digest.Hash { return digest.Sum(body) }
 
 func (m *Mesh) sight(h digest.Hash, from uint64) (first, again bool) {
 	now := time.Now()
@@ -23,19 +22,24 @@ func (m *Mesh) sight(h digest.Hash, from uint64) (first, again bool) {
 
 // takeFlood delivers a flooded message that is new, and passes it on if the
 // Handler accepts it.
-func (s *session) takeFlood(kind Kind, scope Scope, author key.Public, payload []byte) {
-	first, again := s.mesh.sight(floodHash(kind, scope, author, payload), s.number)
+func (s *session) takeFlood(body []byte) {
+	kind, scope := Kind(body[0]), Scope(body[1])
+	author, payload := key.Public(body[2:floodHead]), body[floodHead:]
+	first, again := s.mesh.sight(floodHash(body), s.number)
 	if again {
 		s.enforce(s.meter.countDup(time.Now()))
 	}
 	if first && s.deliver(kind, payload) == Accept && s.mesh.config.Forward {
-		s.mesh.relay(s, author, kind, payload, scope)
+		s.mesh.relay(s, author, scope, len(payload), func() []byte {
+			return append(newFrame(frameFlood, len(body)), body...)
+		})
 	}
 }
 
 // relay sends a message to the peers that do not get it from its author; from
-// is the session that delivered it, nil if it begins here.
-func (m *Mesh) relay(from *session, author key.Public, kind Kind, payload []byte, scope Scope) {
+// is the session that delivered it, nil if it begins here. The frame is made
+// when the first such peer is found.
+func (m *Mesh) relay(from *session, author key.Public, scope Scope, payload int, encode func() []byte) {
 	if from != nil && author == m.self {
 		return // back from before a restart; every peer is connected to this node
 	}
@@ -55,9 +59,9 @@ func (m *Mesh) relay(from *session, author key.Public, kind Kind, payload []byte
 			}
 		}
 		if frame == nil {
-			frame = floodFrame(kind, scope, author, payload)
+			frame = encode()
 		}
-		s.send(frame, len(payload))
+		s.send(frame, payload)
 	}
 }
 

@@ -302,10 +302,11 @@ func (m *Mesh) Flood(author key.Public, kind Kind, payload []byte, scope Scope) 
 	if !m.fits(kind, payload) {
 		return
 	}
-	if first, _ := m.sight(floodHash(kind, scope, author, payload), 0); !first {
+	frame := floodFrame(kind, scope, author, payload)
+	if first, _ := m.sight(floodHash(frame[frameHead:]), 0); !first {
 		return
 	}
-	m.relay(nil, author, kind, payload, scope)
+	m.relay(nil, author, scope, len(payload), func() []byte { return frame })
 }
 
 // fits guards the broadcasts: a message that no peer could take is a mistake

@@ -711,7 +711,10 @@ func TestMessageLimits(t *testing.T) {
 				cfg.Timing.Penalty = 200 * time.Millisecond
 				n.judge = func(Kind, []byte) Verdict { return c.judge }
 			})
-			b := start(t, 2, knowing(a))
+			b := start(t, 2, func(n *node, cfg *Config) {
+				knowing(a)(n, cfg)
+				cfg.Timing.Penalty = 200 * time.Millisecond // also how long it heeds a reproach
+			})
 			a.connected(b)
 			b.connected(a)
 			c.abuse(b)

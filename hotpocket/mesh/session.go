@@ -166,7 +166,7 @@ func (s *session) take(t frameType, body []byte) error {
 		if len(body) < floodHead {
 			return &protocolError{errors.New("flooded message is cut short")}
 		}
-		s.takeFlood(Kind(body[0]), Scope(body[1]), key.Public(body[2:floodHead]), body[floodHead:])
+		s.takeFlood(body)
 	case framePing:
 		if len(body) != 8 {
 			return &protocolError{errors.New("ping is not 8 bytes long")}
