@@ -1,0 +1,265 @@
+package hotpocket
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"evernode/hotpocket/consensus"
+	"evernode/hotpocket/inputs"
+	"evernode/hotpocket/key"
+	"evernode/internal/digest"
+	"evernode/internal/journal"
+)
+
+const (
+	entryBundle   = 1
+	entryPresence = 2
+	entryMark     = 3 // a closed ledger; nothing in it
+
+	// keepLedgers is for how many ledgers the content of closed ones stays on
+	// disk: what a restart may have to execute again.
+	keepLedgers = 256
+	// maxPresences bounds the user lists kept in memory.
+	maxPresences = 4 * consensus.MaxMembers
+)
+
+// content is what consensus moves only the digests of: bundles of inputs and
+// lists of connected users. It is kept in memory for proposals and peers, and
+// in a journal of its own, from the moment it arrives, for a restart.
+type content struct {
+	log *slog.Logger
+
+	mu        sync.Mutex
+	pool      *inputs.Pool
+	presences map[digest.Hash]*presence
+	journal   *journal.Log
+	marks     []mark // journal positions of the last closed ledgers
+	restored  map[digest.Hash][]byte
+}
+
+type presence struct {
+	*inputs.Presence
+	used uint64 // the last height at which it was proposed or closed
+}
+
+type mark struct{ seq, lsn uint64 }
+
+// openContent reads back what was kept. durable is called by the journal's
+// committer with its durable position.
+func openContent(dir string, durable func(uint64), log *slog.Logger) (*content, error) {
+	c := &content{
+		log:       log,
+		pool:      inputs.NewPool(inputs.DefaultPoolLimits()),
+		presences: make(map[digest.Hash]*presence),
+		restored:  make(map[digest.Hash][]byte),
+	}
+	j, rec, err := journal.Open(filepath.Join(dir, "content"), journal.Options{OnDurable: durable, Logger: log}, func(e journal.Entry) error {
+		switch e.Kind {
+		case entryBundle:
+			b, err := inputs.DecodeBundle(append([]byte(nil), e.Payload...))
+			if err != nil {
+				return fmt.Errorf("content record %d: %w", e.LSN, err)
+			}
+			c.restored[b.Digest()] = b.Encoded()
+		case entryPresence:
+			p, err := inputs.DecodePresence(append([]byte(nil), e.Payload...))
+			if err != nil {
+				return fmt.Errorf("content record %d: %w", e.LSN, err)
+			}
+			c.presences[p.Digest()] = &presence{Presence: p}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open content journal: %w", err)
+	}
+	if rec.CutBytes > 0 {
+		log.Info("cut off what a crash left half-written", "file", rec.CutFile, "bytes", rec.CutBytes)
+	}
+	c.journal = j
+	return c, nil
+}
+
+// bundle returns a verified bundle, from memory or from what a restart found.
+func (c *content) bundle(d digest.Hash) *inputs.Bundle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.pool.Get(d); b != nil {
+		return b
+	}
+	enc := c.restored[d]
+	if enc == nil {
+		return nil
+	}
+	b, err := inputs.DecodeBundle(enc)
+	if err == nil {
+		err = b.Verify(1)
+	}
+	if err != nil {
+		c.log.Error("a kept bundle is damaged", "bundle", d.Short(), "err", err)
+		delete(c.restored, d)
+		return nil
+	}
+	return b
+}
+
+// presence returns a list of users, or nil.
+func (c *content) presence(d digest.Hash) *inputs.Presence {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.presences[d]; p != nil {
+		return p.Presence
+	}
+	return nil
+}
+
+func (c *content) holds(d digest.Hash) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pool.Has(d) || c.presences[d] != nil || c.restored[d] != nil
+}
+
+// encoded returns the bytes of whatever has that digest, for a peer.
+func (c *content) encoded(d digest.Hash) (kind byte, b []byte) {
+	if x := c.bundle(d); x != nil {
+		return entryBundle, x.Encoded()
+	}
+	if p := c.presence(d); p != nil {
+		return entryPresence, p.Encoded()
+	}
+	return 0, nil
+}
+
+// addBundle takes a verified bundle. With required it is taken whatever the
+// bounds, because a ledger that is about to close or has closed names it.
+func (c *content) addBundle(b *inputs.Bundle, required bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.pool.Has(b.Digest()) || c.restored[b.Digest()] != nil
+	var err error
+	if required {
+		err = c.pool.Require(b)
+	} else {
+		err = c.pool.Add(b)
+	}
+	if err != nil || known || !c.pool.Has(b.Digest()) {
+		return err
+	}
+	_, err = c.journal.Append(entryBundle, b.Encoded())
+	return err
+}
+
+// addPresence takes a list of users. Of each origin only the newest few are
+// kept unless ledgers use them.
+func (c *content) addPresence(p *inputs.Presence, height uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.presences[p.Digest()]; old != nil {
+		old.used = max(old.used, height)
+		return nil
+	}
+	if len(c.presences) >= maxPresences && !c.dropPresence() {
+		return fmt.Errorf("%d user lists are kept already", len(c.presences))
+	}
+	c.presences[p.Digest()] = &presence{p, height}
+	_, err := c.journal.Append(entryPresence, p.Encoded())
+	return err
+}
+
+// dropPresence forgets the list that was used the longest time ago.
+func (c *content) dropPresence() bool {
+	var oldest digest.Hash
+	at := ^uint64(0)
+	for d, p := range c.presences {
+		if p.used < at {
+			oldest, at = d, p.used
+		}
+	}
+	delete(c.presences, oldest)
+	return at < ^uint64(0)
+}
+
+// offer returns the pending bundles to propose after ledger last.
+func (c *content) offer(last uint64) []digest.Hash {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pool.Offer(maxLedgerBytes, consensus.MaxBundles, last)
+}
+
+func (c *content) pending() (count, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pool.Pending()
+}
+
+// durableTo returns the journal position that covers everything taken so far.
+func (c *content) durableTo() uint64 { return c.journal.Next() - 1 }
+
+// closed takes note of a closed ledger, and returns the pending bundles none of
+// whose inputs can get into a ledger any more.
+func (c *content) closed(h *consensus.Header) ([]*inputs.Bundle, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pool.Consume(h.Height, h.Bundles)
+	expired := c.pool.Expire(h.Height)
+	for _, d := range h.Presences {
+		if p := c.presences[d]; p != nil {
+			p.used = h.Height
+		}
+	}
+	var err error
+	if h.Height%64 == 0 {
+		err = c.trim(h.Height)
+	}
+	return expired, err
+}
+
+// trim frees the disk of what only ledgers long past have used.
+func (c *content) trim(height uint64) error {
+	for d, p := range c.presences {
+		if p.used+keepLedgers < height {
+			delete(c.presences, d)
+		}
+	}
+	lsn, err := c.journal.Append(entryMark, nil)
+	if err != nil {
+		return err
+	}
+	// Lists still in use may have been written long ago.
+	for _, p := range c.presences {
+		if _, err := c.journal.Append(entryPresence, p.Encoded()); err != nil {
+			return err
+		}
+	}
+	c.marks = append(c.marks, mark{height, lsn})
+	if len(c.marks) < 2 || c.marks[1].seq+keepLedgers > height {
+		return nil
+	}
+	before := c.marks[0].lsn
+	c.marks = c.marks[1:]
+	clear(c.restored)
+	go func() {
+		if err := c.journal.Truncate(before); err != nil {
+			c.log.Error("old content could not be removed", "err", err)
+		}
+	}()
+	return nil
+}
+
+func (c *content) close() error { return c.journal.Close() }
+
+// users returns everybody whom the given lists name, or nil and a digest that
+// is missing.
+func (c *content) users(lists []digest.Hash) (users []key.Public, missing *digest.Hash) {
+	ps := make([]*inputs.Presence, 0, len(lists))
+	for i := range lists {
+		p := c.presence(lists[i])
+		if p == nil {
+			return nil, &lists[i]
+		}
+		ps = append(ps, p)
+	}
+	return inputs.Union(ps...), nil
+}

@@ -1,0 +1,547 @@
+package hotpocket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"evernode/hotpocket/config"
+	"evernode/hotpocket/consensus"
+	"evernode/hotpocket/contract"
+	"evernode/hotpocket/inputs"
+	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
+	"evernode/hotpocket/statefs"
+	"evernode/internal/digest"
+)
+
+const (
+	// maxBacklog is how many ledgers may wait for the executor. Beyond it the
+	// oldest are left out, and state and nonce table are fetched instead.
+	maxBacklog = 256
+	// farBehind is from how many waiting runs on fetching the newest state is
+	// preferred to executing them all, once this node has to fetch anyway.
+	farBehind = 8
+	// snapshotEvery is after how many runs the nonce table is written down.
+	snapshotEvery = 32
+)
+
+// task is a closed ledger on its way to the executor.
+type task struct {
+	consensus.Close
+	conf    *config.Config // in force after this ledger
+	active  map[key.Public]uint64
+	expired []*inputs.Bundle
+	replay  bool // closed before the restart: nobody is to be told
+}
+
+// executor brings the node to where a closed ledger expects it to be and runs
+// the contract: one ledger after the other, in a goroutine of its own.
+type executor struct {
+	n      *node
+	log    *slog.Logger
+	runner *contract.Runner
+	state  statefs.State
+	nonces *inputs.Nonces
+	npl    *party
+
+	mu      sync.Mutex
+	queue   []task
+	wake    chan struct{}
+	current *contract.Execution
+	height  uint64 // of the run in progress
+
+	// Owned by the executor's goroutine.
+	finished      *finished
+	sinceSnapshot int
+
+	// synced is false while this node lacks the agreed state.
+	synced   atomic.Bool
+	running  atomic.Bool
+	diverged atomic.Uint64 // how often this node's result was not the agreed one
+	users    atomic.Int64  // connected anywhere, by the last ledger
+}
+
+// finished is a run whose result the members have not confirmed yet.
+type finished struct {
+	height  uint64
+	hash    digest.Hash
+	run     statefs.Run
+	result  consensus.Result
+	outputs []contract.UserOutput
+	hashes  map[key.Public]digest.Hash
+	tree    *output.Tree
+	inputs  []inputs.UserInputs
+}
+
+func newExecutor(n *node, runner *contract.Runner, state statefs.State, nonces *inputs.Nonces) *executor {
+	e := &executor{n: n, log: n.log, runner: runner, state: state, nonces: nonces, wake: make(chan struct{}, 1)}
+	e.npl = newParty(e)
+	return e
+}
+
+// push hands over a closed ledger. It never blocks.
+func (e *executor) push(t task) {
+	e.mu.Lock()
+	if len(e.queue) >= maxBacklog {
+		e.queue = append(e.queue[:0], e.queue[len(e.queue)-maxBacklog/2:]...)
+	}
+	e.queue = append(e.queue, t)
+	if t.Header.Outcome == consensus.Failed && e.current != nil && e.height == t.Header.Run {
+		e.current.Kill()
+	}
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// waiting returns how many runs wait behind the one at hand.
+func (e *executor) waiting() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for i := range e.queue {
+		if e.queue[i].Header.StartsRun() {
+			n++
+		}
+	}
+	return n
+}
+
+func (e *executor) next() (task, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.queue) == 0 {
+		return task{}, false
+	}
+	t := e.queue[0]
+	e.queue[0] = task{}
+	e.queue = e.queue[1:]
+	return t, true
+}
+
+// run processes ledgers until ctx ends.
+func (e *executor) run(ctx context.Context) error {
+	defer e.abandon()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.wake:
+		}
+		for {
+			t, ok := e.next()
+			if !ok || ctx.Err() != nil {
+				break
+			}
+			if err := e.process(ctx, t); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("ledger %d: %w", t.Header.Height, err)
+			}
+		}
+	}
+}
+
+// abandon undoes an unconfirmed run at shutdown; it is executed again at the
+// next start.
+func (e *executor) abandon() {
+	if e.finished != nil {
+		if err := e.finished.run.Rollback(context.Background()); err != nil {
+			e.log.Error("the last run could not be undone", "err", err)
+		}
+		e.finished = nil
+	}
+}
+
+func (e *executor) process(ctx context.Context, t task) error {
+	if !t.replay {
+		e.n.tellExpired(t)
+	}
+	if err := e.settle(ctx, t); err != nil {
+		return err
+	}
+	if !t.Header.StartsRun() {
+		return nil
+	}
+	sel, ok := e.take(ctx, t)
+	if !ok {
+		e.synced.Store(false)
+		return nil
+	}
+	users, err := e.n.connected(ctx, &t.Header)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("a list of users cannot be had from anybody", "ledger", t.Header.Height, "err", err)
+		}
+		e.synced.Store(false)
+		return nil
+	}
+	e.users.Store(int64(len(users)))
+	e.n.created(t, users, sel)
+	if !e.reach(ctx, t) {
+		return nil
+	}
+	return e.execute(ctx, t, sel, users)
+}
+
+// settle draws the consequences of a ledger's verdict on the run before it.
+func (e *executor) settle(ctx context.Context, t task) error {
+	f := e.finished
+	if t.Header.Outcome == consensus.Pending || f == nil {
+		return nil
+	}
+	e.finished = nil
+	if t.Header.Run != f.height {
+		// Ledgers between were left out.
+		return f.rollback(ctx)
+	}
+	switch {
+	case t.Header.Outcome == consensus.Failed:
+		e.log.Error("the members did not come to one result: the run is undone, its inputs are consumed",
+			"ledger", f.height, "root", f.result.State.Short(), "outputs", f.result.Output.Short())
+		e.n.tellFailed(f)
+		return f.rollback(ctx)
+	case t.Header.Result != f.result:
+		e.diverged.Add(1)
+		e.synced.Store(false)
+		e.log.Error("this node's result is not the agreed one: it is undone and the agreed state fetched",
+			"ledger", f.height, "root", f.result.State.Short(), "agreed", t.Header.Result.State.Short(),
+			"outputs", f.result.Output.Short(), "agreed_outputs", t.Header.Result.Output.Short())
+		return f.rollback(ctx)
+	}
+	e.n.deliver(f, t)
+	err := f.run.Commit(ctx)
+	if errors.Is(err, statefs.ErrChanged) {
+		e.log.Error("the state folder was changed after the contract had ended: the agreed state is fetched", "ledger", f.height)
+		e.synced.Store(false)
+		return f.rollback(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("commit the run of ledger %d: %w", f.height, err)
+	}
+	return nil
+}
+
+func (f *finished) rollback(ctx context.Context) error {
+	if err := f.run.Rollback(ctx); err != nil {
+		return fmt.Errorf("undo the run of ledger %d: %w", f.height, err)
+	}
+	return nil
+}
+
+// take selects a ledger's inputs and tells their users. It reports false when
+// this node lacks what that takes and a later ledger is the better place to
+// begin again.
+func (e *executor) take(ctx context.Context, t task) (inputs.Selection, bool) {
+	h := &t.Header
+	if e.nonces.Hash() != h.Result.Nonces {
+		if e.waiting() > 0 {
+			return inputs.Selection{}, false
+		}
+		table, err := e.n.fetchNonces(ctx, h.Result.Nonces)
+		if err != nil {
+			if ctx.Err() == nil {
+				e.log.Warn("the agreed nonce table cannot be had from anybody now", "ledger", h.Height, "err", err)
+			}
+			return inputs.Selection{}, false
+		}
+		e.nonces = table
+		e.n.nonces.Store(table)
+	}
+	if e.sinceSnapshot++; e.sinceSnapshot >= snapshotEvery && e.state.Agreed().Root == h.Result.State {
+		if err := e.n.saveNonces(e.nonces, h.Height); err != nil {
+			e.log.Error("the nonce table could not be saved", "err", err)
+		}
+		e.sinceSnapshot = 0
+	}
+	e.n.tables.put(h.Result.Nonces, e.nonces)
+	bundles := make([]*inputs.Bundle, 0, len(h.Bundles))
+	for _, d := range h.Bundles {
+		b := e.n.content.bundle(d)
+		if b == nil {
+			if e.waiting() > farBehind {
+				return inputs.Selection{}, false
+			}
+			var err error
+			if b, err = e.n.fetchBundle(ctx, d); err != nil {
+				if ctx.Err() == nil {
+					e.log.Warn("inputs of a ledger cannot be had from anybody", "ledger", h.Height, "bundle", d.Short(), "err", err)
+				}
+				return inputs.Selection{}, false
+			}
+		}
+		bundles = append(bundles, b)
+	}
+	sel := inputs.Select(inputs.Params{
+		Seq:            h.Height,
+		MaxOffset:      uint64(t.conf.Contract.MaxInputLedgerOffset),
+		UserInputBytes: t.conf.Contract.RoundLimits.UserInputBytes,
+	}, e.nonces, bundles)
+	e.n.consumed(t, bundles, sel)
+	return sel, true
+}
+
+// reach brings the state to what a ledger expects to run on.
+func (e *executor) reach(ctx context.Context, t task) bool {
+	want := t.Header.Result
+	have := func() bool {
+		v := e.state.Agreed()
+		return v.Root == want.State && v.Patch == want.Patch && !e.state.Damaged()
+	}
+	if have() {
+		e.synced.Store(true)
+		return true
+	}
+	e.synced.Store(false)
+	if e.waiting() > 0 {
+		return false
+	}
+	e.log.Info("fetching the agreed state", "ledger", t.Header.Height, "root", want.State.Short())
+	if err := e.n.fetchState(ctx, t.Header.Run, want); err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("the agreed state could not be fetched, trying again with the next ledger", "root", want.State.Short(), "err", err)
+		}
+		return false
+	}
+	if !have() {
+		return false
+	}
+	e.log.Info("the agreed state is here", "ledger", t.Header.Height, "root", want.State.Short())
+	e.synced.Store(true)
+	return true
+}
+
+// execute runs the contract for a ledger and reports the result.
+func (e *executor) execute(ctx context.Context, t task, sel inputs.Selection, users []key.Public) error {
+	h := &t.Header
+	run, err := e.state.Begin(ctx, h.Height)
+	if err != nil {
+		return fmt.Errorf("begin a run: %w", err)
+	}
+	f := &finished{height: h.Height, hash: t.Hash, run: run, inputs: sel.Users}
+	if t.conf.Contract.Execute {
+		res, err := e.contract(ctx, t, run.Dir(), sel, users)
+		if err != nil {
+			// The node itself could not set the run up, for want of descriptors
+			// for instance: that is not the contract's result.
+			e.log.Error("the contract could not be started; the node takes the result of the others", "ledger", h.Height, "err", err)
+			e.synced.Store(false)
+			return run.Rollback(ctx)
+		}
+		if ctx.Err() != nil || res.Canceled {
+			return run.Rollback(context.WithoutCancel(ctx))
+		}
+		e.report(h.Height, &res)
+		f.outputs = res.Outputs
+	}
+	if err := e.checkPatch(run.Dir()); err != nil {
+		return err
+	}
+	root, patch, err := run.End(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return run.Rollback(context.WithoutCancel(ctx))
+		}
+		return fmt.Errorf("hash the state: %w", err)
+	}
+	f.result = consensus.Result{State: root, Patch: patch, Nonces: e.nonces.Hash(), Users: inputs.UserHash(users), Inputs: sel.InputHash()}
+	f.seal()
+	if patch != h.Result.Patch {
+		content, err := os.ReadFile(patchFile(run.Dir()))
+		if err != nil {
+			return fmt.Errorf("read the changed patch.cfg: %w", err)
+		}
+		e.n.patches.put(patch, content)
+	}
+	e.finished = f
+	e.n.do(func(l *loop) { l.executed(h.Height, f.result) })
+	return nil
+}
+
+// seal computes what users can check the outputs by.
+func (f *finished) seal() {
+	f.hashes = make(map[key.Public]digest.Hash, len(f.outputs))
+	leaves := make([]digest.Hash, 0, len(f.outputs))
+	for i := range f.outputs {
+		hash := output.Hash(f.outputs[i].Key, f.outputs[i].Messages)
+		f.hashes[f.outputs[i].Key] = hash
+		leaves = append(leaves, hash)
+	}
+	f.tree = output.NewTree(leaves, f.result.State)
+	f.result.Output = f.tree.Root()
+}
+
+func patchFile(stateDir string) string { return filepath.Join(filepath.Dir(stateDir), "patch.cfg") }
+
+// checkPatch puts the old patch.cfg back when the contract left one that cannot
+// be applied, on every node alike.
+func (e *executor) checkPatch(dir string) error {
+	old := e.state.Patch()
+	now, err := os.ReadFile(patchFile(dir))
+	if err == nil && bytes.Equal(old, now) {
+		return nil
+	}
+	if err == nil {
+		if _, err = config.ParsePatch(now); err == nil {
+			return nil
+		}
+	}
+	e.log.Error("the contract left a patch.cfg that cannot be used; the old one stays in force", "err", err)
+	if err := config.WriteFile(patchFile(dir), old, 0o644); err != nil {
+		return fmt.Errorf("restore patch.cfg: %w", err)
+	}
+	return nil
+}
+
+func (e *executor) report(seq uint64, res *contract.Result) {
+	switch {
+	case res.StartError != nil:
+		e.log.Error("the contract could not be executed; check contract.bin_path", "ledger", seq, "err", res.StartError)
+	case res.TimedOut:
+		e.log.Error("the contract was killed because it ran longer than round_limits.exec_timeout", "ledger", seq, "after", res.Elapsed)
+	case !res.Normal():
+		e.log.Warn("the contract ended prematurely", "ledger", seq, "signal", res.Exit.Signal)
+	case res.Exit.Code != 0:
+		e.log.Info("the contract ended with an exit code", "ledger", seq, "code", res.Exit.Code)
+	}
+	if res.OutputsLost {
+		e.log.Error("the contract's outputs were too large and are lost", "ledger", seq)
+	}
+	e.log.Debug("contract ran", "ledger", seq, "elapsed", res.Elapsed, "cpu", res.CPU, "users_with_output", len(res.Outputs))
+}
+
+// contract executes the contract for a closed ledger.
+func (e *executor) contract(ctx context.Context, t task, dir string, sel inputs.Selection, users []key.Public) (contract.Result, error) {
+	h := &t.Header
+	run := e.n.describe(t.conf, contract.Consensus, dir)
+	run.LedgerSeq, run.LedgerHash, run.Timestamp = h.Height, t.Hash, h.Time
+	run.Users = merge(users, sel.Users)
+	for _, m := range t.conf.Contract.UNL {
+		run.UNL = append(run.UNL, contract.UNLMember{Key: m, ActiveOn: t.active[m]})
+	}
+	e.running.Store(true)
+	defer e.running.Store(false)
+	x, err := e.runner.Start(ctx, program(t.conf), run, contract.Hooks{
+		NPL:   e.npl.sender(t),
+		Peers: e.n.changePeers,
+	})
+	if err != nil {
+		return contract.Result{}, err
+	}
+	e.setCurrent(x, h.Height)
+	e.npl.begin(t.Hash, x)
+	res := x.Wait()
+	e.npl.end(t.Hash)
+	e.setCurrent(nil, 0)
+	return res, nil
+}
+
+func (e *executor) setCurrent(x *contract.Execution, height uint64) {
+	e.mu.Lock()
+	e.current, e.height = x, height
+	e.mu.Unlock()
+}
+
+// merge adds each user's inputs to the list of all connected users. A user whose
+// input is in the ledger but who has gone by now is in it too.
+func merge(connected []key.Public, with []inputs.UserInputs) []contract.UserIO {
+	out := make([]contract.UserIO, 0, len(connected)+len(with))
+	for len(connected) > 0 || len(with) > 0 {
+		order := 1
+		if len(with) == 0 {
+			order = -1
+		} else if len(connected) > 0 {
+			order = connected[0].Compare(with[0].User)
+		}
+		var io contract.UserIO
+		if order <= 0 {
+			io.Key = connected[0]
+			connected = connected[1:]
+		}
+		if order >= 0 {
+			io.Key = with[0].User
+			for i := range with[0].Inputs {
+				io.Inputs = append(io.Inputs, with[0].Inputs[i].Payload)
+			}
+			with = with[1:]
+		}
+		out = append(out, io)
+	}
+	return out
+}
+
+// program is what the configuration says about the contract's process.
+func program(c *config.Config) contract.Program {
+	p := contract.Program{
+		BinPath:     c.Contract.BinPath,
+		BinArgs:     c.Contract.BinArgs,
+		Environment: make(map[string]string, len(c.Contract.Environment)),
+		Limits: contract.Limits{
+			UserOutputBytes: c.Contract.RoundLimits.UserOutputBytes,
+			NPLOutputBytes:  c.Contract.RoundLimits.NPLOutputBytes,
+			CPUSeconds:      c.Contract.RoundLimits.ProcCPUSeconds,
+			MemoryBytes:     c.Contract.RoundLimits.ProcMemBytes,
+			OpenFiles:       c.Contract.RoundLimits.ProcOFDCount,
+			ExecTimeout:     c.Contract.RoundLimits.ExecTimeout,
+		},
+	}
+	for _, v := range c.Contract.Environment {
+		p.Environment[v.Name] = v.Value
+	}
+	if uid, gid, ok := c.Contract.User(); ok {
+		p.RunAs = &contract.Credential{UID: uid, GID: gid}
+	}
+	return p
+}
+
+// describe fills in what every run is told.
+func (n *node) describe(c *config.Config, mode contract.Mode, dir string) contract.Run {
+	return contract.Run{
+		Mode:       mode,
+		Dir:        dir,
+		HPVersion:  config.HPVersion,
+		ContractID: c.Contract.ID,
+		NodeKey:    n.key,
+	}
+}
+
+// read answers a read request by a run on the last agreed state.
+func (e *executor) read(ctx context.Context, user key.Public, content []byte) ([][]byte, error) {
+	conf := e.n.conf.Load()
+	if !conf.Contract.Execute {
+		return nil, errors.New("this node does not execute the contract")
+	}
+	view, err := e.state.View(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open the agreed state: %w", err)
+	}
+	defer view.Close()
+	run := e.n.describe(conf, contract.ReadRequest, view.Dir())
+	run.Users = []contract.UserIO{{Key: user, Inputs: [][]byte{content}}}
+	for _, m := range conf.Contract.UNL {
+		run.UNL = append(run.UNL, contract.UNLMember{Key: m})
+	}
+	start := time.Now()
+	res, err := e.runner.Execute(ctx, program(conf), run, contract.Hooks{})
+	if err != nil {
+		return nil, err
+	}
+	e.log.Debug("read request", "elapsed", time.Since(start), "outputs", len(res.Outputs))
+	switch {
+	case res.StartError != nil:
+		return nil, res.StartError
+	case res.TimedOut:
+		return nil, errors.New("the contract was killed because it ran longer than round_limits.exec_timeout")
+	case len(res.Outputs) == 0:
+		return nil, nil
+	}
+	return res.Outputs[0].Messages, nil
+}

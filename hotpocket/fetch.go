@@ -1,0 +1,320 @@
+package hotpocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"evernode/hotpocket/consensus"
+	"evernode/hotpocket/inputs"
+	"evernode/hotpocket/key"
+	"evernode/hotpocket/mesh"
+	"evernode/hotpocket/statefs"
+	"evernode/internal/digest"
+	"evernode/internal/wire"
+)
+
+const (
+	// inFlight is how long content that members name is given to arrive by
+	// itself, as it does within moments, before it is asked for.
+	inFlight = 30 * time.Millisecond
+	// requestTimeout bounds one request to one peer.
+	requestTimeout = 5 * time.Second
+	// maxFetches bounds the requests for content under way.
+	maxFetches = 32
+)
+
+// peersFrom returns the connected peers, those given first, the others in
+// random order.
+func (n *node) peersFrom(first []key.Public) []key.Public {
+	var out, rest []key.Public
+	for _, p := range n.mesh.Peers() {
+		if slices.Contains(first, p.Key) {
+			out = append(out, p.Key)
+		} else {
+			rest = append(rest, p.Key)
+		}
+	}
+	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+	return append(out, rest...)
+}
+
+// request asks peers one after the other until use accepts an answer.
+func (n *node) request(ctx context.Context, first []key.Public, kind mesh.Kind, payload []byte, use func([]byte) error) error {
+	err := errors.New("no peer is connected")
+	for _, p := range n.peersFrom(first) {
+		one, cancel := context.WithTimeout(ctx, requestTimeout)
+		var b []byte
+		b, err = n.mesh.Request(one, p, kind, payload)
+		cancel()
+		if err == nil {
+			if err = use(b); err == nil {
+				return nil
+			}
+			n.log.Warn("a peer's answer is wrong", "from", p.Short(), "err", err)
+			n.mesh.ReportBad(p, mesh.BadMessage)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// want fetches what the core lacks.
+func (l *loop) want(w consensus.Want) {
+	n := l.n
+	if len(n.fetches) == cap(n.fetches) {
+		return // it is asked for again
+	}
+	n.fetches <- struct{}{}
+	n.spawn(func(ctx context.Context) {
+		defer func() { <-n.fetches }()
+		if w.Header {
+			n.wantHeader(ctx, w)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(inFlight):
+		}
+		if n.content.holds(w.Hash) {
+			return
+		}
+		if err := n.fetchContent(ctx, w.From, w.Hash); err != nil && ctx.Err() == nil {
+			n.log.Debug("content is not to be had", "digest", w.Hash.Short(), "err", err)
+		}
+	})
+}
+
+func (n *node) wantHeader(ctx context.Context, w consensus.Want) {
+	var h consensus.Header
+	err := n.request(ctx, w.From, kindHeader, w.Hash[:], func(b []byte) (err error) {
+		if h, err = consensus.DecodeHeader(b); err == nil && h.Hash() != w.Hash {
+			err = fmt.Errorf("header of another ledger")
+		}
+		return err
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			n.log.Debug("a candidate is not to be had", "hash", w.Hash.Short(), "err", err)
+		}
+		return
+	}
+	n.do(func(l *loop) { l.apply(l.core.HeaderArrived(n.now(), h)) })
+}
+
+// fetchContent gets a bundle or list of users from a peer and keeps it.
+func (n *node) fetchContent(ctx context.Context, from []key.Public, d digest.Hash) error {
+	return n.request(ctx, from, kindContent, d[:], func(b []byte) error {
+		if len(b) == 0 {
+			return errors.New("empty answer")
+		}
+		switch b[0] {
+		case entryBundle:
+			x, err := inputs.DecodeBundle(b[1:])
+			if err == nil && x.Digest() != d {
+				err = errors.New("another bundle than asked for")
+			}
+			if err == nil {
+				err = x.Verify(1)
+			}
+			if err == nil {
+				err = n.content.addBundle(x, true)
+			}
+			if err != nil {
+				return err
+			}
+		case entryPresence:
+			p, err := inputs.DecodePresence(b[1:])
+			if err == nil && p.Digest() != d {
+				err = errors.New("another list of users than asked for")
+			}
+			if err == nil {
+				err = n.content.addPresence(p, n.last.Load().seq+1)
+			}
+			if err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("content of unknown kind %d", b[0])
+		}
+		n.do(func(l *loop) { l.arrived() })
+		return nil
+	})
+}
+
+// fetchBundle gets a bundle that a closed ledger names.
+func (n *node) fetchBundle(ctx context.Context, d digest.Hash) (*inputs.Bundle, error) {
+	if err := n.fetchContent(ctx, nil, d); err != nil {
+		return nil, err
+	}
+	if b := n.content.bundle(d); b != nil {
+		return b, nil
+	}
+	return nil, errors.New("the peer sent something else than inputs")
+}
+
+// connected returns the users whom a closed ledger names.
+func (n *node) connected(ctx context.Context, h *consensus.Header) ([]key.Public, error) {
+	for {
+		users, missing := n.content.users(h.Presences)
+		if missing == nil {
+			return users, nil
+		}
+		if err := n.fetchContent(ctx, nil, *missing); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fetchNonces gets the nonce table with the given hash.
+func (n *node) fetchNonces(ctx context.Context, want digest.Hash) (*inputs.Nonces, error) {
+	var table *inputs.Nonces
+	err := n.request(ctx, nil, kindNonces, want[:], func(b []byte) (err error) {
+		table, err = inputs.DecodeNonces(b, want)
+		return err
+	})
+	return table, err
+}
+
+// fetchPatch gets an agreed patch.cfg and lets the loop go on with it. Until it
+// succeeds the node cannot.
+func (n *node) fetchPatch(want digest.Hash) {
+	n.spawn(func(ctx context.Context) {
+		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+			var content []byte
+			err := n.request(ctx, nil, kindPatch, want[:], func(b []byte) error {
+				if statefs.HashPatch(b) != want {
+					return errors.New("another patch.cfg than asked for")
+				}
+				content = b
+				return nil
+			})
+			if err == nil {
+				n.patches.put(want, content)
+				n.do(func(l *loop) { l.advance() })
+				return
+			}
+			n.log.Warn("the agreed patch.cfg cannot be had yet", "hash", want.Short(), "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+	})
+}
+
+// catchUp fetches the ledgers that this node has missed.
+func (n *node) catchUp(b consensus.Behind) {
+	if !n.catching.CompareAndSwap(false, true) {
+		return
+	}
+	n.spawn(func(ctx context.Context) {
+		defer n.catching.Store(false)
+		if err := n.catchUpWith(ctx, b); err != nil && ctx.Err() == nil {
+			n.log.Warn("ledgers that this node has missed cannot be had yet", "ledger", b.Height, "err", err)
+		}
+	})
+}
+
+// leapFrom is how many missed ledgers make it worth to verify only the newest.
+const leapFrom = 2048
+
+func (n *node) catchUpWith(ctx context.Context, b consensus.Behind) error {
+	next := n.height()
+	if b.Height >= next+leapFrom {
+		if err := n.leap(ctx, b.From); err != nil {
+			n.log.Info("the newest ledger cannot be verified by what this node knows: fetching all that lie between", "from", next, "to", b.Height, "reason", err)
+		}
+	}
+	for ctx.Err() == nil {
+		next = n.height()
+		if next > b.Height {
+			return nil
+		}
+		req := wire.AppendU16(wire.AppendU64(nil, next), maxRange)
+		err := n.request(ctx, []key.Public{b.From}, kindLedgers, req, func(answer []byte) error {
+			r := wire.NewReader(answer)
+			if r.Len() == 0 {
+				return fmt.Errorf("no ledger %d", next)
+			}
+			for r.Len() > 0 {
+				body := r.View(maxAnswer)
+				if r.Err() != nil {
+					return r.Err()
+				}
+				h, cert, err := consensus.DecodeLedger(body)
+				if err != nil {
+					return err
+				}
+				if err := n.installOne(ctx, b.From, consensus.Ledger{Header: h, Certificate: cert}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// installOne hands a fetched ledger to the loop and waits until the next one
+// can follow.
+func (n *node) installOne(ctx context.Context, from key.Public, x consensus.Ledger) error {
+	for {
+		var height uint64
+		var stuck bool
+		n.ask(func(l *loop) {
+			l.install(from, x)
+			height, stuck = l.core.Height(), l.stuck != nil
+		})
+		switch {
+		case height > x.Header.Height && !stuck:
+			return nil
+		case !stuck:
+			return fmt.Errorf("ledger %d is not proven by its certificate", x.Header.Height)
+		}
+		// The configuration that this ledger agreed on is being fetched.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// height returns the height being decided.
+func (n *node) height() (h uint64) {
+	n.ask(func(l *loop) { h = l.core.Height() })
+	return h
+}
+
+// leap goes to the newest ledger of a peer when its certificate is good under
+// the configuration in force here.
+func (n *node) leap(ctx context.Context, from key.Public) error {
+	return n.request(ctx, []key.Public{from}, kindTip, nil, func(b []byte) error {
+		h, cert, err := consensus.DecodeLedger(b)
+		if err != nil {
+			return err
+		}
+		if h.Result.Patch != n.patches.inForce() {
+			return errors.New("the configuration has changed since")
+		}
+		if err := cert.Verify(n.verifier, parameters(n.conf.Load()), &h); err != nil {
+			return err
+		}
+		n.ask(func(l *loop) {
+			if l.stuck == nil && h.Height > l.core.Height() {
+				err = l.leap(consensus.Ledger{Header: h, Certificate: cert})
+			}
+		})
+		return err
+	})
+}

@@ -1,0 +1,373 @@
+package hotpocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"evernode/hotpocket/config"
+	"evernode/hotpocket/consensus"
+	"evernode/hotpocket/inputs"
+	"evernode/hotpocket/key"
+	"evernode/hotpocket/ledger"
+	"evernode/hotpocket/mesh"
+	"evernode/internal/digest"
+)
+
+// maxLedgerBytes bounds the inputs that a member proposes for one ledger.
+const maxLedgerBytes = 16 << 20
+
+// loop owns the consensus core. All its methods run in one goroutine; others
+// reach it through node.do.
+type loop struct {
+	n    *node
+	core *consensus.Core
+
+	outbox  []outgoing
+	durable marks // what is on disk
+	need    marks // what has to be before the next message leaves
+
+	presence     digest.Hash // the list of this node's users that was flooded last
+	presenceSeen uint64      // the gateway's version of that list
+
+	active map[key.Public]uint64 // when each member's last proposal came, wall clock in ms
+	stuck  *consensus.Close      // closed, but the agreed patch.cfg is not here yet
+	fatal  error
+}
+
+// marks are positions in the two journals that have to be durable: that of
+// promises and ledgers, and that of content.
+type marks struct{ store, content uint64 }
+
+func (m marks) covers(o marks) bool { return m.store >= o.store && m.content >= o.content }
+
+type outgoing struct {
+	after marks
+	send  consensus.Send
+}
+
+// do runs f in the loop's goroutine, later. It waits for a place in the queue,
+// and does nothing once the node stops.
+func (n *node) do(f func(*loop)) {
+	select {
+	case n.posts <- f:
+	case <-n.stopping:
+	}
+}
+
+// ask runs f in the loop's goroutine and waits until it has.
+func (n *node) ask(f func(*loop)) {
+	done := make(chan struct{})
+	n.do(func(l *loop) { f(l); close(done) })
+	select {
+	case <-done:
+	case <-n.stopping:
+	}
+}
+
+func (n *node) now() consensus.Now {
+	return consensus.Now{Mono: time.Since(n.started), Clock: uint64(time.Now().UnixMilli())}
+}
+
+// run is the loop itself.
+func (l *loop) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.tick()
+	for {
+		wait := l.core.Wake() - time.Since(l.n.started)
+		timer.Reset(max(wait, 50*time.Microsecond))
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-l.n.posts:
+			f(l)
+			l.drain()
+		case <-l.n.durable.changed:
+			l.flush()
+		case <-timer.C:
+			l.tick()
+		}
+		if l.fatal != nil {
+			return l.fatal
+		}
+	}
+}
+
+// drain runs what else is queued, up to a bound, before the clock is looked at.
+func (l *loop) drain() {
+	for range 256 {
+		select {
+		case f := <-l.n.posts:
+			f(l)
+		default:
+			return
+		}
+	}
+}
+
+func (l *loop) tick() { l.apply(l.core.Tick(l.n.now())) }
+
+// apply carries out what the core asks for.
+func (l *loop) apply(actions []consensus.Action) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case consensus.Persist:
+			l.persist(a)
+		case consensus.Send:
+			l.send(a)
+		case consensus.Close:
+			l.close(a)
+		case consensus.Want:
+			l.want(a)
+		case consensus.Behind:
+			l.n.catchUp(a)
+		case consensus.Notice:
+			if a.Fault {
+				l.n.log.Warn(a.Text, "member", a.Member.Short())
+			} else {
+				l.n.log.Debug(a.Text)
+			}
+		}
+	}
+}
+
+func (l *loop) fail(err error) {
+	if l.fatal == nil {
+		l.fatal = err
+	}
+}
+
+func (l *loop) persist(p consensus.Persist) {
+	l.need.store = l.n.store.AppendPromise(p.Record)
+	if p.Locked != nil && len(p.Locked.Bundles)+len(p.Locked.Presences) > 0 {
+		// Written when it came, so most likely durable by now.
+		l.need.content = l.n.content.durableTo()
+	}
+}
+
+func (l *loop) send(s consensus.Send) {
+	if l.fatal != nil {
+		return
+	}
+	l.outbox = append(l.outbox, outgoing{l.need, s})
+	l.flush()
+}
+
+// flush sends what has become durable.
+func (l *loop) flush() {
+	l.durable = l.n.durable.load()
+	sent := 0
+	for _, o := range l.outbox {
+		if !l.durable.covers(o.after) {
+			break
+		}
+		l.transmit(o.send)
+		sent++
+	}
+	l.outbox = slices.Delete(l.outbox, 0, sent)
+}
+
+func (l *loop) transmit(s consensus.Send) {
+	b := consensus.Encode(s.Message)
+	if s.To != (key.Public{}) {
+		if err := l.n.mesh.Send(s.To, kindConsensus, b); err != nil {
+			l.n.log.Debug("message not sent", "to", s.To.Short(), "err", err)
+		}
+		return
+	}
+	scope := mesh.ScopeUNL
+	if l.n.conf.Load().Contract.Consensus.Public() {
+		scope = mesh.ScopeAll
+	}
+	if s.Again {
+		l.n.mesh.Broadcast(kindConsensus, b, scope)
+		return
+	}
+	l.n.mesh.Flood(l.n.key.Public(), kindConsensus, b, scope)
+}
+
+// offer is what the core proposes with.
+func (l *loop) offer() ([]digest.Hash, digest.Hash) {
+	l.announce()
+	last, _ := l.core.Last()
+	return l.n.content.offer(last.Header.Height), l.presence
+}
+
+// announce floods the list of this node's users when it has changed.
+func (l *loop) announce() {
+	users, version := l.n.gate.Users()
+	if version == l.presenceSeen {
+		return
+	}
+	l.presenceSeen = version
+	l.presence = digest.Hash{}
+	if len(users) == 0 {
+		return
+	}
+	p, err := inputs.NewPresence(l.n.key.Public(), users)
+	if err == nil {
+		err = l.n.content.addPresence(p, l.core.Height())
+	}
+	if err != nil {
+		l.n.log.Error("the list of connected users cannot be proposed", "users", len(users), "err", err)
+		return
+	}
+	l.presence = p.Digest()
+	l.n.mesh.Flood(l.n.key.Public(), kindPresence, p.Encoded(), mesh.ScopeAll)
+}
+
+// receive takes a consensus message whose signature is good.
+func (l *loop) receive(from key.Public, m consensus.Message) {
+	if p, ok := m.(*consensus.Proposal); ok && p.Height >= l.core.Height() {
+		if len(l.active) > 4*consensus.MaxMembers {
+			clear(l.active)
+		}
+		l.active[p.Author] = uint64(time.Now().UnixMilli())
+	}
+	l.apply(l.core.Receive(l.n.now(), from, m))
+}
+
+func (l *loop) executed(height uint64, r consensus.Result) {
+	l.apply(l.core.Executed(l.n.now(), height, r))
+}
+
+// arrived says that content has come.
+func (l *loop) arrived() {
+	l.apply(l.core.Arrived(l.n.now()))
+	l.work()
+}
+
+// work tells the core whether inputs are pending.
+func (l *loop) work() {
+	count, _ := l.n.content.pending()
+	l.apply(l.core.Work(l.n.now(), count > 0))
+}
+
+// close persists a closed ledger and begins the next height.
+func (l *loop) close(c consensus.Close) {
+	h := &c.Header
+	lsn, err := l.n.store.AppendLedger(ledger.Record{
+		Seq:  h.Height,
+		Hash: c.Hash,
+		Prev: h.Prev,
+		Time: h.Time,
+		Body: consensus.AppendLedger(nil, h, &c.Certificate),
+	})
+	if err != nil {
+		l.fail(fmt.Errorf("write ledger %d: %w", h.Height, err))
+		return
+	}
+	l.need.store = lsn
+	l.n.closedAt.Store(time.Now().UnixMilli())
+	l.n.last.Store(&lastLedger{h.Height, c.Hash, h.Time, h.Result})
+	l.stuck = &c
+	l.advance()
+}
+
+// advance goes on after a closed ledger, once the configuration that it agreed
+// on is here.
+func (l *loop) advance() {
+	c := l.stuck
+	if c == nil {
+		return
+	}
+	conf := l.n.conf.Load()
+	if c.Header.Outcome == consensus.Agreed && c.Header.Result.Patch != l.n.patches.inForce() {
+		next, err := l.n.patches.apply(conf, c.Header.Result.Patch)
+		if errors.Is(err, errNoPatch) {
+			l.n.fetchPatch(c.Header.Result.Patch)
+			return
+		}
+		if err != nil {
+			l.fail(fmt.Errorf("apply the patch.cfg agreed by ledger %d: %w", c.Header.Height, err))
+			return
+		}
+		l.n.adopt(conf, next)
+		conf = next
+	}
+	l.stuck = nil
+	expired, err := l.n.content.closed(&c.Header)
+	if err != nil {
+		l.fail(fmt.Errorf("keep the content of ledger %d: %w", c.Header.Height, err))
+		return
+	}
+	t := task{Close: *c, conf: conf, expired: expired}
+	if c.Header.StartsRun() {
+		t.active = make(map[key.Public]uint64, len(conf.Contract.UNL))
+		for _, m := range conf.Contract.UNL {
+			t.active[m] = l.active[m]
+		}
+	}
+	l.n.exec.push(t)
+	l.n.log.Debug("ledger closed", "seq", c.Header.Height, "hash", c.Hash.Short(), "outcome", c.Header.Outcome.String(),
+		"bundles", len(c.Header.Bundles), "attempt", c.Certificate.Attempt)
+	count, _ := l.n.content.pending()
+	l.core.Work(l.n.now(), false)
+	actions, err := l.core.Advance(l.n.now(), parameters(conf))
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	l.apply(actions)
+	if count > 0 {
+		l.apply(l.core.Work(l.n.now(), true))
+	}
+}
+
+// parameters are what consensus takes from the configuration.
+func parameters(c *config.Config) consensus.Params {
+	members := slices.Clone(c.Contract.UNL)
+	slices.SortFunc(members, key.Public.Compare)
+	return consensus.Params{
+		Chain:     consensus.ChainOf(c.Contract.ID),
+		Members:   members,
+		Threshold: max(c.Contract.Consensus.Threshold, 50),
+		RoundTime: c.Contract.Consensus.Roundtime,
+		PerRound:  max(c.Contract.Consensus.LedgersPerRoundtime, 1),
+	}
+}
+
+// install takes a closed ledger that was fetched. It reports whether the next
+// one can follow at once.
+func (l *loop) install(from key.Public, x consensus.Ledger) bool {
+	if l.stuck != nil {
+		return false
+	}
+	l.apply(l.core.Receive(l.n.now(), from, &x))
+	return l.stuck == nil
+}
+
+// leap goes on after a ledger that many others precede, without them. The
+// caller has verified its certificate.
+func (l *loop) leap(x consensus.Ledger) error {
+	hash := x.Header.Hash()
+	lsn, err := l.n.store.StartAt(ledger.Record{
+		Seq: x.Header.Height, Hash: hash, Prev: x.Header.Prev, Time: x.Header.Time,
+		Body: consensus.AppendLedger(nil, &x.Header, &x.Certificate),
+	})
+	if err != nil {
+		return fmt.Errorf("write ledger %d: %w", x.Header.Height, err)
+	}
+	l.need.store = lsn
+	l.n.closedAt.Store(time.Now().UnixMilli())
+	l.n.last.Store(&lastLedger{x.Header.Height, hash, x.Header.Time, x.Header.Result})
+	if _, err := l.n.content.closed(&x.Header); err != nil {
+		return fmt.Errorf("keep the content of ledger %d: %w", x.Header.Height, err)
+	}
+	conf := l.n.conf.Load()
+	actions, err := l.core.Reset(l.n.now(), x, parameters(conf))
+	if err != nil {
+		return err
+	}
+	l.n.exec.push(task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf})
+	l.apply(actions)
+	return nil
+}
+
+// validates reports whether this node is a member that takes part.
+func (n *node) validates(c *config.Config) bool {
+	return c.Node.Role != "observer" && slices.Contains(c.Contract.UNL, n.key.Public())
+}

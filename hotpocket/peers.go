@@ -1,0 +1,271 @@
+package hotpocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"evernode/hotpocket/consensus"
+	"evernode/hotpocket/contract"
+	"evernode/hotpocket/inputs"
+	"evernode/hotpocket/key"
+	"evernode/hotpocket/mesh"
+	"evernode/internal/digest"
+	"evernode/internal/wire"
+)
+
+// What nodes send each other.
+const (
+	kindConsensus mesh.Kind = 1 + iota // a consensus.Message
+	kindBundle                         // an inputs.Bundle
+	kindPresence                       // an inputs.Presence
+	kindNPL                            // an nplMessage
+)
+
+// What nodes ask each other for.
+const (
+	kindLedgers mesh.Kind = 32 + iota // u64 from, u16 count: closed ledgers
+	kindTip                           // nothing: the last closed ledger
+	kindContent                       // a digest: a kind byte and a bundle or list of users
+	kindHeader                        // a hash: a candidate or closed ledger's header
+	kindNonces                        // a hash: the nonce table
+	kindPatch                         // a hash: a patch.cfg
+	kindState                         // a request of package statesync
+)
+
+const (
+	// maxAnswer bounds the answer to kindLedgers, in bytes.
+	maxAnswer = 4 << 20
+	// maxRange is how many ledgers are asked for at a time.
+	maxRange = 512
+)
+
+var _ mesh.Handler = (*node)(nil)
+
+// Receive implements mesh.Handler. Signatures are checked here, in the
+// goroutine of the peer's connection, so that the loop does not wait for them.
+func (n *node) Receive(from key.Public, kind mesh.Kind, payload []byte) mesh.Verdict {
+	switch kind {
+	case kindConsensus:
+		return n.receiveConsensus(from, payload)
+	case kindBundle:
+		return n.receiveBundle(from, payload)
+	case kindPresence:
+		return n.receivePresence(payload)
+	case kindNPL:
+		return n.receiveNPL(payload)
+	}
+	return mesh.BadMessage
+}
+
+func (n *node) receiveConsensus(from key.Public, payload []byte) mesh.Verdict {
+	m, err := consensus.Decode(payload)
+	if err != nil {
+		n.log.Warn("bad message", "from", from.Short(), "err", err)
+		return mesh.BadMessage
+	}
+	if err := consensus.VerifySignature(n.verifier, n.chain, m); err != nil {
+		n.log.Warn("bad signature", "from", from.Short(), "err", err)
+		return mesh.BadSignature
+	}
+	n.do(func(l *loop) { l.receive(from, m) })
+	return mesh.Accept
+}
+
+// receiveBundle passes a bundle on to the checkers, since its many signatures
+// would hold up the votes behind it.
+func (n *node) receiveBundle(from key.Public, payload []byte) mesh.Verdict {
+	b, err := inputs.DecodeBundle(payload)
+	if err != nil {
+		n.log.Warn("bad message", "from", from.Short(), "err", err)
+		return mesh.BadMessage
+	}
+	if n.content.holds(b.Digest()) {
+		return mesh.Ignore
+	}
+	select {
+	case n.unchecked <- arrival{from, b}:
+		return mesh.Accept
+	case <-n.stopping:
+		return mesh.Ignore
+	}
+}
+
+// arrival is a bundle whose signatures have not been checked.
+type arrival struct {
+	from key.Public
+	*inputs.Bundle
+}
+
+// check verifies bundles until ctx ends.
+func (n *node) check(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case a := <-n.unchecked:
+			if err := a.Verify(1); err != nil {
+				n.log.Warn("bad bundle of inputs", "from", a.from.Short(), "origin", a.Origin.Short(), "err", err)
+				n.mesh.ReportBad(a.from, mesh.BadSignature)
+				continue
+			}
+			if err := n.content.addBundle(a.Bundle, false); err != nil {
+				n.log.Warn("a bundle of inputs is not kept", "origin", a.Origin.Short(), "err", err)
+				continue
+			}
+			n.do(func(l *loop) { l.arrived() })
+		}
+	}
+}
+
+func (n *node) receivePresence(payload []byte) mesh.Verdict {
+	p, err := inputs.DecodePresence(payload)
+	if err != nil {
+		n.log.Warn("bad list of users", "err", err)
+		return mesh.BadMessage
+	}
+	if err := n.content.addPresence(p, n.last.Load().seq+1); err != nil {
+		n.log.Warn("a list of users is not kept", "origin", p.Origin.Short(), "err", err)
+		return mesh.Ignore
+	}
+	n.do(func(l *loop) { l.arrived() })
+	return mesh.Accept
+}
+
+func (n *node) receiveNPL(payload []byte) mesh.Verdict {
+	m, err := decodeNPL(payload)
+	if err != nil {
+		n.log.Warn("bad message", "err", err)
+		return mesh.BadMessage
+	}
+	conf := n.conf.Load()
+	if !slices.Contains(conf.Contract.UNL, m.author) {
+		return mesh.Ignore
+	}
+	if !n.verifier.Verify(m.author, m.signed(conf.Contract.ID), m.sig[:]) {
+		return mesh.BadSignature
+	}
+	n.exec.npl.receive(m)
+	return mesh.Accept
+}
+
+// PeerUp implements mesh.Handler: a new peer is told where this node is.
+func (n *node) PeerUp(k key.Public) {
+	n.log.Info("peer connected", "peer", k.Short())
+	n.do(func(l *loop) {
+		for _, m := range l.core.Greeting() {
+			l.send(consensus.Send{To: k, Message: m})
+		}
+		if p := n.content.presence(l.presence); p != nil {
+			if err := n.mesh.Send(k, kindPresence, p.Encoded()); err != nil {
+				n.log.Debug("message not sent", "to", k.Short(), "err", err)
+			}
+		}
+	})
+	n.connectivity()
+}
+
+// PeerDown implements mesh.Handler.
+func (n *node) PeerDown(k key.Public) {
+	n.log.Info("peer disconnected", "peer", k.Short())
+	n.connectivity()
+}
+
+// changePeers carries out a peer_changeset of the contract.
+func (n *node) changePeers(c contract.PeerChange) {
+	if n.conf.Load().Mesh.PeerDiscovery.Enabled {
+		n.log.Warn("the contract wants to change the known peers, which is ignored while mesh.peer_discovery.enabled is true")
+		return
+	}
+	if err := n.mesh.ChangePeers(c.Add, c.Remove, c.ReplaceAll); err != nil {
+		n.log.Warn("the contract's change of the known peers cannot be used", "err", err)
+	}
+}
+
+var errNotHeld = errors.New("not held")
+
+// Serve implements mesh.Handler.
+func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, payload []byte) ([]byte, error) {
+	switch kind {
+	case kindLedgers:
+		return n.serveLedgers(payload)
+	case kindTip:
+		r, ok := n.store.Last()
+		if !ok {
+			return nil, errNotHeld
+		}
+		return r.Body, nil
+	case kindState:
+		return n.states.Serve(ctx, payload)
+	}
+	if len(payload) != digest.Size {
+		return nil, fmt.Errorf("request of %d bytes, want a hash", len(payload))
+	}
+	hash := digest.Hash(payload)
+	switch kind {
+	case kindContent:
+		kind, b := n.content.encoded(hash)
+		if b == nil {
+			return nil, errNotHeld
+		}
+		return append([]byte{kind}, b...), nil
+	case kindHeader:
+		return n.serveHeader(hash)
+	case kindNonces:
+		if b := n.tables.get(hash, n.nonces.Load()); b != nil {
+			return b, nil
+		}
+		return nil, errNotHeld
+	case kindPatch:
+		if b := n.patches.get(hash); b != nil {
+			return b, nil
+		}
+		return nil, errNotHeld
+	}
+	return nil, fmt.Errorf("unknown request %d", kind)
+}
+
+func (n *node) serveLedgers(payload []byte) ([]byte, error) {
+	r := wire.NewReader(payload)
+	from, count := r.U64(), uint64(r.U16())
+	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("request for ledgers: %w", err)
+	}
+	var out []byte
+	for rec, err := range n.store.Ledgers(from, from+min(count, maxRange)-1) {
+		if err != nil {
+			return nil, err
+		}
+		if rec.Seq != from || len(out)+len(rec.Body) > maxAnswer && len(out) > 0 {
+			break
+		}
+		out = wire.AppendBytes(out, rec.Body)
+		from++
+	}
+	return out, nil
+}
+
+func (n *node) serveHeader(hash digest.Hash) ([]byte, error) {
+	var b []byte
+	n.ask(func(l *loop) {
+		if h, ok := l.core.Candidate(hash); ok {
+			b = h.Append(nil)
+		}
+	})
+	if b != nil {
+		return b, nil
+	}
+	r, ok, err := n.store.ByHash(hash)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, errNotHeld
+	}
+	h, _, err := consensus.DecodeLedger(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return h.Append(nil), nil
+}
