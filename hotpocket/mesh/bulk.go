@@ -325,8 +325,7 @@ func (c *bulkConn) write() {
 	if err != nil {
 		c.b.lost(c, fmt.Errorf("%w: %w", errBulkLost, err))
 	}
-	c.link.close(nil)
-	c.link.drain()
+	c.link.finish()
 }
 
 func (c *bulkConn) read() {

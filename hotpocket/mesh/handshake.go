@@ -60,8 +60,11 @@ func (h *handshake) refuse(e *ByeError) {
 	h.raw.Close()
 }
 
-// established lifts the handshake's deadline.
+// link lifts the handshake's deadline.
 func (h *handshake) link(limit int) *link {
+	if limit > 0 {
+		setLowWater(h.raw, 2*gatherLimit)
+	}
 	h.raw.SetDeadline(time.Time{})
 	return newLink(h.conn, h.raw, h.in, limit)
 }
@@ -388,9 +391,7 @@ func (m *Mesh) begin(s *session) {
 // never reported up.
 func (s *session) cutShort(cause error) {
 	s.shut(cause, byeNone)
-	s.link.close(nil)
-	s.link.raw.Close()
-	s.link.drain()
+	s.link.finish()
 	if s.prev != nil {
 		<-s.prev.ended
 	}

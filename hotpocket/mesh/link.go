@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,6 +21,9 @@ const (
 	gatherLimit = 64 << 10
 	// itemCost is what a queued frame costs besides its bytes.
 	itemCost = 64
+	// quickFrame is the longest frame, in bytes, that goes before longer ones on
+	// an urgent connection.
+	quickFrame = 16 << 10
 	// byeTime is how long a last frame may take to leave.
 	byeTime = 500 * time.Millisecond
 )
@@ -32,26 +36,32 @@ type item struct {
 }
 
 // link is one established TLS connection: a bounded queue, the goroutine that
-// writes it out, and the buffered reader for the goroutine that reads.
+// writes it out, and the buffered reader for the goroutine that reads. On an
+// urgent connection short frames overtake long ones, so that a vote does not
+// wait for bundles of inputs; each sort keeps its order.
 type link struct {
-	conn  *tls.Conn
-	raw   net.Conn
-	in    *bufio.Reader
-	limit int // of queued bytes, 0 is none
+	conn   *tls.Conn
+	raw    net.Conn
+	in     *bufio.Reader
+	urgent bool
+	limit  int // of queued bytes, 0 is none
 
 	wake chan struct{} // there is something to write
 	done chan struct{} // closed: no more frames
 
 	mu     sync.Mutex
-	queue  []item
+	quick  []item
+	long   []item
 	queued int // bytes waiting or being written
 	closed bool
 	bye    bool // write what is queued before closing
 }
 
+// newLink makes the link of an urgent connection, whose queue has a limit, or
+// of a bulk connection with limit 0, whose users bound what they queue.
 func newLink(conn *tls.Conn, raw net.Conn, in *bufio.Reader, limit int) *link {
 	return &link{
-		conn: conn, raw: raw, in: in, limit: limit,
+		conn: conn, raw: raw, in: in, urgent: limit > 0, limit: limit,
 		wake: make(chan struct{}, 1),
 		done: make(chan struct{}),
 	}
@@ -70,7 +80,11 @@ func (l *link) enqueue(frame []byte, release func()) error {
 		l.mu.Unlock()
 		return errOverflow
 	}
-	l.queue = append(l.queue, item{frame, release})
+	if l.urgent && len(frame) > quickFrame {
+		l.long = append(l.long, item{frame, release})
+	} else {
+		l.quick = append(l.quick, item{frame, release})
+	}
 	l.queued += cost
 	l.mu.Unlock()
 	select {
@@ -88,8 +102,8 @@ func (l *link) waiting() int {
 }
 
 // close ends the link; only the first call counts. With a bye frame, that and
-// what is queued are still written if the network takes them within byeTime;
-// without one the connection is cut at once.
+// the short frames queued before it are still written if the network takes
+// them within byeTime; without one the connection is cut at once.
 func (l *link) close(bye []byte) {
 	l.mu.Lock()
 	if l.closed {
@@ -99,7 +113,7 @@ func (l *link) close(bye []byte) {
 	l.closed = true
 	if bye != nil {
 		l.bye = true
-		l.queue = append(l.queue, item{frame: bye})
+		l.quick = append(l.quick, item{frame: bye})
 	}
 	l.mu.Unlock()
 	if bye != nil {
@@ -110,9 +124,8 @@ func (l *link) close(bye []byte) {
 	close(l.done)
 }
 
-// writeLoop writes queued frames until the link is closed, and then closes the
-// connection. It returns the error that the network gave, if any; the owner
-// then closes the link.
+// writeLoop writes queued frames until the link is closed or the network fails,
+// which it returns. The owner then calls finish.
 func (l *link) writeLoop() error {
 	var (
 		batch  []item
@@ -127,11 +140,15 @@ func (l *link) writeLoop() error {
 		}
 		for err == nil {
 			l.mu.Lock()
-			if len(l.queue) == 0 || (l.closed && !l.bye) {
+			if len(l.quick)+len(l.long) == 0 || l.closed && (!l.bye || len(l.quick) == 0) {
 				l.mu.Unlock()
 				break
 			}
-			batch, l.queue = l.queue, batch[:0]
+			batch, l.quick = l.quick, batch[:0]
+			if len(l.long) > 0 && !l.closed { // one at a time, to look for quick ones in between
+				batch = append(batch, l.long[0])
+				l.long = slices.Delete(l.long, 0, 1)
+			}
 			l.mu.Unlock()
 
 			buffer, err = l.write(batch, buffer)
@@ -148,7 +165,6 @@ func (l *link) writeLoop() error {
 			l.mu.Unlock()
 		}
 	}
-	l.raw.Close()
 	return err
 }
 
@@ -179,12 +195,14 @@ func (l *link) write(batch []item, buffer []byte) ([]byte, error) {
 	return buffer, nil
 }
 
-// drain gives up what is still queued after the link was closed and its writer
-// has ended.
-func (l *link) drain() {
+// finish closes the connection and gives up what is still queued, after
+// writeLoop has ended or if it never began.
+func (l *link) finish() {
+	l.close(nil)
+	l.raw.Close()
 	l.mu.Lock()
-	queue := l.queue
-	l.queue, l.queued = nil, 0
+	queue := slices.Concat(l.quick, l.long)
+	l.quick, l.long, l.queued = nil, nil, 0
 	l.mu.Unlock()
 	for _, it := range queue {
 		if it.release != nil {

@@ -54,9 +54,10 @@ const (
 type Handler interface {
 	// Receive takes an urgent message from the peer that delivered it, which
 	// for a flooded one need not be its author. Calls for one peer come one
-	// after another in the order of sending, those of different peers at the
-	// same time. While it runs nothing more is read from that peer, so it must
-	// be quick. The payload is the Handler's to keep.
+	// after another in the order of sending, except that messages of up to
+	// 16 KiB overtake longer ones; those of different peers come at the same
+	// time. While it runs nothing more is read from that peer, so it must be
+	// quick. The payload is the Handler's to keep.
 	Receive(from key.Public, kind Kind, payload []byte) Verdict
 	// Serve answers a request. Up to Config.ServeConcurrency calls for one
 	// peer run at the same time. ctx ends with the requester's patience or
@@ -85,8 +86,9 @@ type PeerInfo struct {
 	Address string
 	// Inbound is true if the peer dialed this node.
 	Inbound bool
-	// Observer is what the peer says of its role.
-	Observer bool
+	// Observer and Forwards are what the peer says of its role and of its
+	// mesh.msg_forwarding.
+	Observer, Forwards bool
 	// InUNL is true if the key is in the UNL given to SetUNL.
 	InUNL bool
 	Since time.Time
@@ -376,6 +378,7 @@ func (m *Mesh) Peers() []PeerInfo {
 		peers = append(peers, PeerInfo{
 			Key: s.key, Address: s.address, Inbound: !s.outbound,
 			Observer: s.hello.Flags&flagObserver != 0,
+			Forwards: s.hello.Flags&flagForwards != 0,
 			InUNL:    m.inUNL(s.key),
 			Since:    s.since,
 			RTT:      time.Duration(s.rtt.Load()),

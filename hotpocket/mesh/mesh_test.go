@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +50,11 @@ type node struct {
 
 func (n *node) note(e event) {
 	n.mu.Lock()
+	// What Handler promises holds in every test.
+	up := count(n.events, "up", e.peer) > count(n.events, "down", e.peer)
+	if want := e.what != "up"; up != want {
+		n.t.Errorf("node %s: %q of %s while up is %v", n.key.Short(), e.what, e.peer.Short(), up)
+	}
 	n.events = append(n.events, e)
 	close(n.moved)
 	n.moved = make(chan struct{})
@@ -142,6 +149,16 @@ func (n *node) got(payload string) {
 		}
 		return false
 	})
+}
+
+// gotSoon is got for messages that may be lost: it only waits a second.
+func (n *node) gotSoon(payload string) bool {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if slices.Contains(n.messages(), payload) {
+			return true
+		}
+	}
+	return false
 }
 
 // logged waits for a text in the log.
@@ -845,6 +862,107 @@ func TestChangePeers(t *testing.T) {
 	defer n.mu.Unlock()
 	if count(n.events, "down", c.key) != 0 {
 		t.Error("the kept peer was dropped")
+	}
+}
+
+func TestShortMessagesOvertakeLongOnes(t *testing.T) {
+	hold := make(chan struct{})
+	a := start(t, 1, func(n *node, _ *Config) { n.hold = hold })
+	b := start(t, 2, func(n *node, c *Config) { knowing(a)(n, c); c.QueueBytes = 64 << 20 })
+	a.connected(b)
+	b.connected(a)
+	long := make([]byte, 1<<20)
+	for range 40 { // more than the network holds while a does not read
+		b.mesh.Broadcast(1, long, ScopeAll)
+	}
+	b.mesh.Broadcast(1, []byte("one"), ScopeAll)
+	b.mesh.Broadcast(1, []byte("two"), ScopeAll)
+	close(hold)
+	a.until("all messages", func(e []event) bool { return count(e, "got", b.key) == 42 })
+	got := a.messages()
+	one, two := slices.Index(got, "one"), slices.Index(got, "two")
+	if one < 0 || two != one+1 || one > 38 {
+		t.Errorf("short messages came as number %d and %d", one, two)
+	}
+}
+
+// Connections are cut and nodes restarted at random; in the end everybody is
+// connected to everybody, once, and messages pass.
+func TestMeshHealsAfterRandomCuts(t *testing.T) {
+	const n = 5
+	random := rand.New(rand.NewPCG(1, 2))
+	var addresses []string
+	var listeners []net.Listener
+	for range n {
+		l := listen(t, "127.0.0.1:0")
+		listeners = append(listeners, l)
+		addresses = append(addresses, l.Addr().String())
+	}
+	nodes := make([]*node, n)
+	launch := func(i int, l net.Listener) {
+		nodes[i] = start(t, i+1, func(_ *node, c *Config) {
+			c.Listener.Close()
+			c.Listener = l
+			c.KnownPeers = addresses // its own included
+			c.Timing.HandshakeTimeout = 500 * time.Millisecond
+		})
+	}
+	for i := range n {
+		launch(i, listeners[i])
+	}
+	for range 60 {
+		i := random.IntN(n)
+		if random.IntN(6) == 0 {
+			nodes[i].stop()
+			launch(i, listen(t, addresses[i]))
+			continue
+		}
+		sessions := *nodes[i].mesh.sessions.Load()
+		if len(sessions) > 0 {
+			sessions[random.IntN(len(sessions))].link.raw.Close()
+		}
+	}
+	whole := func() bool {
+		for _, node := range nodes {
+			if len(node.mesh.Peers()) != n-1 {
+				return false
+			}
+		}
+		return true
+	}
+	poll(t, "full mesh", whole)
+	for round := range 10 {
+		// A message proves that both ends mean the same connection.
+		arrived := true
+		for i, a := range nodes {
+			for j, b := range nodes {
+				if i == j {
+					continue
+				}
+				text := fmt.Sprintf("%d to %d in round %d", i, j, round)
+				if a.mesh.Send(b.key, 1, []byte(text)) != nil || !b.gotSoon(text) {
+					arrived = false
+				}
+			}
+		}
+		if arrived && whole() {
+			return
+		}
+	}
+	t.Error("the mesh does not come to rest")
+}
+
+func TestIPv6(t *testing.T) {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	a := start(t, 1, func(_ *node, c *Config) { c.Listener.Close(); c.Listener = l })
+	b := start(t, 2, knowing(a))
+	b.connected(a)
+	a.connected(b)
+	if got := a.mesh.Peers()[0].Address; got != b.addr && !strings.HasPrefix(got, "[::1]:") {
+		t.Errorf("address %s", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -290,8 +291,10 @@ func TestBook(t *testing.T) {
 	})
 }
 
-func TestWriterGathersAndReleases(t *testing.T) {
-	l := newLink(nil, nil, nil, 1000)
+func TestQueueIsBoundedAndReleased(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	l := newLink(nil, near, nil, 1000)
 	released := 0
 	if err := l.enqueue(make([]byte, 900), func() { released++ }); err != nil {
 		t.Fatal(err)
@@ -299,9 +302,12 @@ func TestWriterGathersAndReleases(t *testing.T) {
 	if err := l.enqueue(make([]byte, 100), nil); !errors.Is(err, errOverflow) {
 		t.Errorf("over the limit: %v", err)
 	}
-	l.drain()
+	l.finish()
 	if released != 1 || l.waiting() != 0 {
 		t.Errorf("released %d, waiting %d", released, l.waiting())
+	}
+	if err := l.enqueue(nil, nil); !errors.Is(err, errLinkClosed) {
+		t.Errorf("after the end: %v", err)
 	}
 }
 
@@ -394,7 +400,7 @@ func FuzzSessionFrames(f *testing.F) {
 	f.Add(byte(frameRequest), append(make([]byte, requestHead), 1, 2, 3))
 	f.Add(byte(frameResponse), make([]byte, responseHead))
 	f.Add(byte(frameCancel), make([]byte, 4))
-	n := &node{t: f, moved: make(chan struct{})}
+	n := &counter{}
 	// A mesh that does not run dials nobody.
 	m, err := New(Config{Key: testKey(f, 1), ContractID: "test", Discovery: true}, n, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -410,8 +416,5 @@ func FuzzSessionFrames(f *testing.F) {
 		s.bulk.init(s)
 		s.bulk.closed = errStopping
 		_ = s.take(frameType(ft), body)
-		n.mu.Lock()
-		n.events = nil
-		n.mu.Unlock()
 	})
 }

@@ -10,6 +10,9 @@ import (
 // seenLimit is how many flooded messages are remembered at most.
 const seenLimit = 1 << 15
 
+// sightingsKept bounds the sessions remembered for one message.
+const sightingsKept = 1024
+
 // seen is the window of flooded messages that were delivered lately. It is not
 // safe for concurrent use.
 type seen struct {
@@ -38,7 +41,7 @@ func (s *seen) add(h digest.Hash, from uint64, now time.Time) (first, again bool
 	s.expire(now)
 	if e, ok := s.entries[h]; ok {
 		again = slices.Contains(e.from, from)
-		if !again {
+		if !again && len(e.from) < sightingsKept {
 			e.from = append(e.from, from)
 		}
 		return false, again

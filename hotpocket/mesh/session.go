@@ -97,8 +97,7 @@ func (s *session) write() {
 	if err := s.link.writeLoop(); err != nil {
 		s.shut(fmt.Errorf("write: %w", err), byeNone)
 	}
-	s.link.close(nil)
-	s.link.drain()
+	s.link.finish()
 }
 
 // read is the goroutine that reads, and calls the Handler.

@@ -11,6 +11,16 @@ import (
 // not acknowledged for d. It is an addition to the keep-alives, so failure to
 // set it is of no consequence.
 func setUserTimeout(c net.Conn, d time.Duration) {
+	setTCPOption(c, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+}
+
+// setLowWater lets a connection take no more than n bytes that cannot be sent
+// yet, so that what waits does so in our queue, where it can be overtaken.
+func setLowWater(c net.Conn, n int) {
+	setTCPOption(c, unix.TCP_NOTSENT_LOWAT, n)
+}
+
+func setTCPOption(c net.Conn, option, value int) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		return
@@ -19,7 +29,7 @@ func setUserTimeout(c net.Conn, d time.Duration) {
 	if err != nil {
 		return
 	}
-	raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value)
 	})
 }

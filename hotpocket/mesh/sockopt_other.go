@@ -8,3 +8,5 @@ import (
 )
 
 func setUserTimeout(net.Conn, time.Duration) {}
+
+func setLowWater(net.Conn, int) {}
