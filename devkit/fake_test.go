@@ -17,6 +17,7 @@ import (
 
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/control"
+	"evernode/hotpocket/key"
 )
 
 // The tests here are about what the developer's cluster does with folders and
@@ -143,6 +144,16 @@ func testBundle(t *testing.T, files map[string]string) string {
 		}
 	}
 	return dir
+}
+
+// privateForTest is some node's key.
+func privateForTest(t *testing.T) key.Private {
+	t.Helper()
+	k, err := key.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 // testOptions are three nodes on free ports.

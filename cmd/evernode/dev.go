@@ -63,7 +63,7 @@ again after a restart of the machine.`,
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", "", "work folder of the cluster (default: evernode/dev in $XDG_STATE_HOME or ~/.local/state)")
 	cmd.AddCommand(
 		devDeployCommand(f), devStatusCommand(f), devLogsCommand(f), devStartCommand(f), devStopCommand(f),
-		devSpawnCommand(f), devCleanCommand(f),
+		devSpawnCommand(f), devCleanCommand(f), devListCommand(), devNewCommand(),
 	)
 	return cmd
 }
