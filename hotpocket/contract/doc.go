@@ -13,5 +13,6 @@
 // never touches the state folder except for post_exec.sh, and knows no ledger,
 // peer or user beyond the values in Run. Nothing that a contract does (crash,
 // hang, flood, close its descriptors, ignore what it is sent, leave processes
-// behind) can block or fail the node: it ends up in the Result.
+// behind) can block or fail the node: it ends up in the Result, which the caller
+// reports; the package itself logs only what has no place there.
 package contract

@@ -84,6 +84,11 @@ func (e *Execution) finish(ctx context.Context) {
 	stop()
 	e.closeAll()
 	e.collect()
+	if e.hooks.NPL != nil {
+		if last := e.endReport(); last != nil {
+			e.hooks.NPL(last)
+		}
+	}
 }
 
 // serve moves the contract's traffic until its process has ended.
@@ -92,21 +97,26 @@ func (e *Execution) serve(buf []byte) {
 	if t := e.prog.Limits.ExecTimeout; t > 0 {
 		deadline = e.start.Add(t)
 	}
+	var lookAt time.Time
+	if e.probe != nil {
+		lookAt = e.start.Add(firstLook)
+	}
 	events := make([]unix.EpollEvent, 64)
 	for {
+		now := time.Now()
+		if !deadline.IsZero() && !now.Before(deadline) {
+			e.mu.Lock()
+			e.timedOut = true
+			e.kill()
+			e.mu.Unlock()
+			deadline, lookAt = time.Time{}, time.Time{}
+		}
+		if !lookAt.IsZero() && !now.Before(lookAt) {
+			lookAt = e.look(now)
+		}
 		timeout := -1
-		if !deadline.IsZero() {
-			left := time.Until(deadline)
-			if left <= 0 {
-				e.log.Error("contract exceeded exec_timeout and is killed", "limit", e.prog.Limits.ExecTimeout)
-				e.mu.Lock()
-				e.timedOut = true
-				e.kill()
-				e.mu.Unlock()
-				deadline = time.Time{}
-			} else {
-				timeout = int(min(left/time.Millisecond+1, 1<<30))
-			}
+		if next := earlier(deadline, lookAt); !next.IsZero() {
+			timeout = int(min(max(next.Sub(now), 0)/time.Millisecond+1, 1<<30))
 		}
 		n, err := unix.EpollWait(e.epfd, events, timeout)
 		if err != nil && err != unix.EINTR {
@@ -131,6 +141,14 @@ func (e *Execution) serve(buf []byte) {
 			return
 		}
 	}
+}
+
+// earlier returns the earlier of two times, the zero time being never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // packetEvent serves the control or NPL socket.
@@ -296,8 +314,6 @@ func (e *Execution) collect() {
 	}
 	if e.left.exceeded {
 		r.OutputsLost = true
-		e.log.Error("contract's outputs exceed the memory they may take, all outputs of this run are lost",
-			"limit", e.prog.Limits.totalOutput())
 		return
 	}
 	for i := range e.users {
@@ -310,8 +326,5 @@ func (e *Execution) collect() {
 		if len(out.messages) > 0 {
 			r.Outputs = append(r.Outputs, UserOutput{e.run.Users[i].Key, out.messages})
 		}
-	}
-	if !r.Normal() && !r.TimedOut && !r.Canceled {
-		e.log.Warn("contract was ended by a signal", "signal", r.Exit.Signal)
 	}
 }

@@ -4,37 +4,22 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"evernode/hotpocket/key"
 )
 
 // What the runners of different nodes send each other are packets, which the
 // nodes carry without looking into them: a byte that tells the kind and a body.
-const (
-	// packetMessage carries a message of the contract.
-	packetMessage = 1
-)
+// packetMessage carries a message of the contract.
+const packetMessage = 1
 
 // MaxNPLPacket is the largest packet given to Hooks.NPL, in bytes.
 const MaxNPLPacket = MaxPacket + 1
 
 var errNPLPacket = errors.New("bad NPL packet")
-
-// checkNPLPacket refuses what no runner sends.
-func checkNPLPacket(p []byte) error {
-	switch {
-	case len(p) == 0:
-		return fmt.Errorf("%w: empty", errNPLPacket)
-	case p[0] != packetMessage:
-		return fmt.Errorf("%w: unknown kind %d", errNPLPacket, p[0])
-	case len(p) == 1:
-		// Delivered, it would tell the contract that the channel has ended.
-		return fmt.Errorf("%w: message without content", errNPLPacket)
-	case len(p) > MaxNPLPacket:
-		return fmt.Errorf("%w: message of %d bytes, at most %d are allowed", errNPLPacket, len(p)-1, MaxPacket)
-	}
-	return nil
-}
 
 // DeliverNPL hands the contract a packet that another node's runner gave to its
 // Hooks.NPL while executing the same ledger. The packet must not be changed
@@ -42,18 +27,37 @@ func checkNPLPacket(p []byte) error {
 // of its queue, and what arrives after its end, is dropped and counted. An error
 // means that the packet itself is malformed, which is the sender's fault.
 func (e *Execution) DeliverNPL(from key.Public, packet []byte) error {
-	if err := checkNPLPacket(packet); err != nil {
-		return err
+	switch {
+	case len(packet) == 0:
+		return fmt.Errorf("%w: empty", errNPLPacket)
+	case len(packet) > MaxNPLPacket:
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", errNPLPacket, len(packet), MaxNPLPacket)
+	case packet[0] == packetMessage && len(packet) > 1: // empty, it would look like the end of NPL
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.term.received == nil {
+			e.term.received = make(map[key.Public]uint64)
+		}
+		e.term.received[from]++
+		e.deliverMessage(from, packet[1:])
+		return nil
+	case packet[0] == packetQuiet:
+		r, err := parseReport(packet)
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.takeReport(from, r)
+		return nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.deliverMessage(from, packet[1:])
-	return nil
+	return fmt.Errorf("%w: kind %d and %d bytes", errNPLPacket, packet[0], len(packet)-1)
 }
 
 // deliverMessage writes the two packets of a message, back to back: the sender's
 // key as hex text and the content.
 func (e *Execution) deliverMessage(from key.Public, data []byte) {
+	e.term.moved(time.Now())
 	if e.nplIn.push(hex.AppendEncode(make([]byte, 0, 2*key.PublicSize), from[:]), data) {
 		e.watch(tagNPL)
 	}
@@ -84,8 +88,19 @@ func (e *Execution) nplFromContract(data []byte) {
 	packet := make([]byte, 1+len(data))
 	packet[0] = packetMessage
 	copy(packet[1:], data)
+	e.mu.Lock()
+	e.term.sent++
+	e.mu.Unlock()
 	e.hooks.NPL(packet)
 	e.mu.Lock()
 	e.deliverMessage(e.self, packet[1:])
 	e.mu.Unlock()
+}
+
+// shutdownNPL makes the contract's next read of NPL find its end. What it sends
+// is still taken. It needs mu.
+func (e *Execution) shutdownNPL() {
+	if e.nplIn.fd >= 0 {
+		unix.Shutdown(e.nplIn.fd, unix.SHUT_WR)
+	}
 }

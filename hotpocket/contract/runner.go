@@ -21,7 +21,15 @@ type Options struct {
 	Log *slog.Logger
 	// Stdout and Stderr are what contracts inherit; nil means the node's own.
 	Stdout, Stderr *os.File
+	// NPLGrace is how long a contract that only waits for NPL messages is let
+	// waiting when not all members of the UNL are known to have nothing to say any
+	// more. Then its NPL ends. Zero is DefaultNPLGrace.
+	NPLGrace time.Duration
 }
+
+// DefaultNPLGrace is long for messages among machines that work, and short
+// against the default exec_timeout of five minutes.
+const DefaultNPLGrace = 2 * time.Second
 
 // Runner starts runs. It is safe for concurrent use: read requests run beside
 // each other and beside a consensus run.
@@ -30,6 +38,8 @@ type Runner struct {
 	stdout, stderr *os.File
 	spawner        *spawner
 	buffers        sync.Pool
+	nplGrace       time.Duration
+	probeFails     sync.Once
 }
 
 // recvSize is what is read at once. It exceeds MaxPacket so that a packet over
@@ -40,7 +50,10 @@ const recvSize = 256 << 10
 // NewRunner makes a runner. Close must be called when all of its runs have
 // ended.
 func NewRunner(o Options) *Runner {
-	r := &Runner{log: o.Log, stdout: o.Stdout, stderr: o.Stderr, spawner: newSpawner()}
+	r := &Runner{log: o.Log, stdout: o.Stdout, stderr: o.Stderr, nplGrace: o.NPLGrace, spawner: newSpawner()}
+	if r.nplGrace == 0 {
+		r.nplGrace = DefaultNPLGrace
+	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -75,12 +88,14 @@ type Execution struct {
 
 	nplOutBytes uint64
 	nplOutFull  bool
+	probe       *probe // nil in a read request
 
 	// mu guards what other goroutines reach while the run lasts. The sockets of
 	// both queues belong to it; the loop reads from them without it.
 	mu        sync.Mutex
 	controlIn packetQueue
 	nplIn     packetQueue
+	term      termination
 	ended     bool // the process was reaped: its number may belong to another
 	timedOut  bool
 	canceled  bool
@@ -221,11 +236,14 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 		cred: prog.RunAs, limits: prog.Limits.rlimits(),
 	})
 	if started.err != nil {
-		e.log.Error("contract could not be started, this run has no outputs", "error", started.err)
 		e.result.StartError = started.err
 		return e, nil
 	}
 	e.pid, e.pidfd = started.pid, started.pidfd
+	if run.Mode == Consensus {
+		e.probe = newProbe(e.pid, childNPL, len(files))
+		e.term.active = e.start
+	}
 	if err := e.register(); err != nil {
 		e.kill()
 		wait(e.pid, nil)
