@@ -158,7 +158,8 @@ func parseBye(body []byte) *ByeError {
 // so that a length alone costs the sender's announcement and not our memory.
 const growStep = 256 << 10
 
-// readFrame reads one frame. The body is the caller's to keep.
+// readFrame reads one frame, whose body is the caller's to keep. A frame that
+// no honest peer sends is a *protocolError, before anything is allocated for it.
 func readFrame(in *bufio.Reader, maxMessage int) (frameType, []byte, error) {
 	head, err := in.Peek(frameHead)
 	if err != nil {
@@ -170,10 +171,10 @@ func readFrame(in *bufio.Reader, maxMessage int) (frameType, []byte, error) {
 	n, t := int64(binary.BigEndian.Uint32(head)), frameType(head[4])
 	limit := bodyLimit(t, maxMessage)
 	if limit < 0 {
-		return 0, nil, fmt.Errorf("unknown frame type %d", t)
+		return 0, nil, &protocolError{fmt.Errorf("unknown frame type %d", t)}
 	}
 	if n < 1 || n-1 > int64(limit) {
-		return 0, nil, fmt.Errorf("frame of type %d has a length of %d, at most %d is allowed", t, n, limit+1)
+		return 0, nil, &protocolError{fmt.Errorf("frame of type %d has a length of %d, at most %d is allowed", t, n, limit+1)}
 	}
 	in.Discard(frameHead)
 	size := int(n - 1)
