@@ -148,6 +148,10 @@ func (s *Store) finishCheckpoint(c checkpoint) error {
 	if err := s.raw.dropBefore(c.rawKeep); err != nil {
 		return fmt.Errorf("deleting old raw data: %w", err)
 	}
+	s.mu.Lock()
+	s.kept = c.lsn
+	s.room.Broadcast()
+	s.mu.Unlock()
 	return nil
 }
 

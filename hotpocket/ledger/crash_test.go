@@ -105,7 +105,7 @@ func crashOnce(t *testing.T, seed uint64, total *crashCounts) {
 			mem = mem.Crash(r)
 			continue
 		}
-		found := s.Durable()
+		found := rec.LSN
 		if found < durable {
 			t.Errorf("found records up to %d, %d was durable", found, durable)
 		}

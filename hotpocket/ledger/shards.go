@@ -153,7 +153,9 @@ func (s *shards) put(n, time uint64, hash digest.Hash, b []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Only this goroutine writes, but a reader may have closed a clean table.
-	if s.open[n/s.slots] != t {
+	if now := s.open[n/s.slots]; now != nil {
+		t = now
+	} else {
 		if t, err = openTable(s.fs, s.dir, n/s.slots, s.slots, s.hashed, true); err != nil {
 			return err
 		}

@@ -77,6 +77,7 @@ type Recovered struct {
 	Fresh    bool     // nothing was ever stored here
 	Last     Record   // the last closed ledger; Seq 0 when there is none
 	Promises [][]byte // made after Last and not replaced, oldest first
+	LSN      uint64   // of the last record found
 	Cut      int64    // bytes of records that a crash had left unfinished, and that never counted as durable
 }
 
@@ -101,8 +102,10 @@ type Store struct {
 	backlog int               // bytes in queue
 	since   int               // bytes of journal since the last checkpoint
 	due     bool              // a checkpoint is wanted whatever since says
-	stopped bool              // Close was called, or the store has failed
-	durable atomic.Uint64     // LSN
+	stopped bool              // the applier does no more: Close was called, or the store has failed
+	closed  bool
+	kept    uint64        // LSN of the last finished checkpoint
+	durable atomic.Uint64 // LSN
 	tell    atomic.Pointer[func(uint64)]
 	wake    chan struct{} // one element: durable rose, or a checkpoint is due
 	closing chan struct{}
@@ -222,7 +225,7 @@ func (s *Store) open(ctx context.Context) (Recovered, error) {
 	log.OnDurable(s.onDurable)
 	s.poke()
 	rec.Fresh = found.Last == 0
-	rec.Cut = found.CutBytes
+	rec.LSN, rec.Cut = found.Last, found.CutBytes
 	rec.Last = s.st.last.clone()
 	for _, p := range s.st.promises {
 		rec.Promises = append(rec.Promises, slices.Clone(p))
@@ -357,12 +360,12 @@ func (s *Store) Err() error { return s.journal.Err() }
 // Close makes everything appended durable and frees the folder.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if s.stopped {
+	if s.closed {
 		s.mu.Unlock()
 		<-s.done
 		return s.Err()
 	}
-	s.stopped = true
+	s.closed, s.stopped = true, true
 	s.room.Broadcast()
 	s.mu.Unlock()
 	// The applier goes first: what it leaves undone is in the journal.
