@@ -14,7 +14,7 @@ func nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Make and run a single node",
 	}
-	cmd.AddCommand(nodeNewCommand(), nodeRekeyCommand(), versionCommand("version"))
+	cmd.AddCommand(nodeNewCommand(), nodeRekeyCommand(), nodeRunCommand(), versionCommand("version"))
 	return cmd
 }
 

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"evernode/hotpocket"
+	"evernode/hotpocket/config"
+	"evernode/hotpocket/nodelog"
+)
+
+func nodeRunCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run DIR",
+		Short: "Run the node in a folder until it is told to stop",
+		Long: `Run the node in the folder DIR in the foreground. Ctrl-C and SIGTERM stop it
+cleanly, with exit code 0.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			dir, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := config.Load(dir)
+			if err != nil {
+				return err
+			}
+			layout := config.Layout(dir)
+			if c.Log.File() {
+				if err := os.MkdirAll(filepath.Dir(layout.LogFile()), 0o755); err != nil {
+					return err
+				}
+			}
+			log, closer, err := nodelog.Open(c.Log, layout.LogFile(), cmd.OutOrStdout())
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, closer.Close()) }()
+			return hotpocket.Run(cmd.Context(), dir, hotpocket.Options{Version: version(), Log: log})
+		},
+	}
+}
