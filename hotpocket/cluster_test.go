@@ -186,17 +186,40 @@ func build(t *testing.T, source string) string {
 	return out
 }
 
-func TestClusterClosesLedgers(t *testing.T) {
-	c := newCluster(t, 4, build(t, "../examples/echo-c/echo.c"), nil)
-	reached := func(seq uint64) func([]control.Status) bool {
-		return func(all []control.Status) bool {
-			for _, s := range all {
-				if s.LedgerSeqNo < seq || s.StateHash != all[0].StateHash || s.VoteStatus != voteSynced {
-					return false
-				}
+// inStep waits until the given nodes are synced, agree on the state and have
+// reached a ledger.
+func (c *cluster) inStep(what string, seq uint64, of ...*member) uint64 {
+	c.t.Helper()
+	all := c.eventually(what, func(all []control.Status) bool {
+		for _, s := range all {
+			if s.LedgerSeqNo < seq || s.StateHash != all[0].StateHash || s.VoteStatus != voteSynced {
+				return false
 			}
-			return true
 		}
+		return true
+	}, of...)
+	return all[0].LedgerSeqNo
+}
+
+func TestClusterGoesOnThroughRestarts(t *testing.T) {
+	c := newCluster(t, 4, build(t, "../examples/echo-c/echo.c"), nil)
+	c.inStep("ledgers close", 3, c.nodes...)
+
+	c.nodes[3].kill()
+	at := c.inStep("three of four go on", 6, c.nodes[:3]...)
+	c.nodes[3].start()
+	at = c.inStep("the fourth is back", at+2, c.nodes...)
+
+	for _, m := range c.nodes {
+		m.kill()
 	}
-	c.eventually("ledgers close", reached(3), c.nodes...)
+	for _, m := range c.nodes {
+		m.start()
+	}
+	c.inStep("all are back after all were gone", at+2, c.nodes...)
+
+	c.nodes[0].kill()
+	c.nodes[1].kill()
+	c.nodes[1].start()
+	c.inStep("a restarted node makes up for a dead one", at+4, c.nodes[1:]...)
 }
