@@ -82,7 +82,7 @@ func (n *node) receiveBundle(from key.Public, payload []byte) mesh.Verdict {
 		return mesh.BadMessage
 	}
 	if n.content.holds(b.Digest()) {
-		return mesh.Ignore
+		return mesh.Accept
 	}
 	select {
 	case n.unchecked <- arrival{from, b}:
@@ -107,7 +107,10 @@ func (n *node) check(ctx context.Context) error {
 		case a := <-n.unchecked:
 			if err := a.Verify(1); err != nil {
 				n.log.Warn("bad bundle of inputs", "from", a.from.Short(), "origin", a.Origin.Short(), "err", err)
-				n.mesh.ReportBad(a.from, mesh.BadSignature)
+				// Others pass bundles on before they have checked them.
+				if a.from == a.Origin {
+					n.mesh.ReportBad(a.from, mesh.BadSignature)
+				}
 				continue
 			}
 			if err := n.content.addBundle(a.Bundle, false); err != nil {
