@@ -30,6 +30,10 @@ func (s *Store) First() (seq uint64, ok bool) {
 // Get returns ledger seq; ok is false when it is not stored.
 func (s *Store) Get(seq uint64) (r Record, ok bool, err error) {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return Record{}, false, errClosed
+	}
 	if !s.st.contains(seq) {
 		s.mu.Unlock()
 		return Record{}, false, nil
@@ -60,6 +64,10 @@ func (s *Store) Get(seq uint64) (r Record, ok bool, err error) {
 // searched, in constant time per shard.
 func (s *Store) ByHash(h digest.Hash) (Record, bool, error) {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return Record{}, false, errClosed
+	}
 	if s.st.last.Seq != 0 && s.st.last.Hash == h {
 		defer s.mu.Unlock()
 		return s.st.last.clone(), true, nil
@@ -163,6 +171,10 @@ func (s *Store) timeOf(seq uint64) (uint64, error) {
 func (s *Store) RawOf(seq uint64) (raw Raw, ok bool, err error) {
 	var data [parts][]byte
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return Raw{}, false, errClosed
+	}
 	if seq < s.rawFloor(s.st.last.Seq) || seq > s.st.last.Seq {
 		s.mu.Unlock()
 		return Raw{}, false, nil

@@ -146,16 +146,15 @@ func (s *shards) find(hash digest.Hash) (b []byte, ok bool, err error) {
 }
 
 func (s *shards) put(n, time uint64, hash digest.Hash, b []byte) error {
-	t, err := s.load(n/s.slots, true)
-	if err != nil {
+	if _, err := s.load(n/s.slots, true); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Only this goroutine writes, but a reader may have closed a clean table.
-	if now := s.open[n/s.slots]; now != nil {
-		t = now
-	} else {
+	t := s.open[n/s.slots]
+	if t == nil {
+		// A reader that needed room has closed it again: it was clean.
+		var err error
 		if t, err = openTable(s.fs, s.dir, n/s.slots, s.slots, s.hashed, true); err != nil {
 			return err
 		}

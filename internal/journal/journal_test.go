@@ -475,6 +475,37 @@ func TestPayloadThatLooksLikeRecords(t *testing.T) {
 	}
 }
 
+// TestCutRecordsStayCut tears a record in the middle of a group, so that whole
+// records stand behind it, and then writes one of the same length in its place.
+func TestCutRecordsStayCut(t *testing.T) {
+	mem := disk.NewMem()
+	g := &gate{arrived: make(chan struct{}), pass: make(chan struct{})}
+	l, _, _ := mustOpen(t, slowFS{mem, g}, "j", Options{SegmentSize: 1 << 12})
+	g.on.Store(true)
+	mustAppend(t, l, 1, "a")
+	<-g.arrived
+	for _, p := range []string{"b", "c", "d", "e"} {
+		mustAppend(t, l, 1, p)
+	}
+	g.pass <- struct{}{}
+	<-g.arrived
+	g.on.Store(false)
+	g.pass <- struct{}{}
+	l.Close()
+	flip(t, mem, "j/"+segmentName(1), headerSize+2*(recordSize+1)+recordSize)
+	l, got, rec := mustOpen(t, mem, "j", Options{SegmentSize: 1 << 12})
+	if !slices.Equal(got, []string{"1:1:a", "2:1:b"}) || rec.CutBytes != 3*(recordSize+1) {
+		t.Fatalf("%q %+v", got, rec)
+	}
+	mustAppend(t, l, 1, "C")
+	l.Close()
+	l, got, _ = mustOpen(t, mem, "j", Options{SegmentSize: 1 << 12})
+	defer l.Close()
+	if !slices.Equal(got, []string{"1:1:a", "2:1:b", "3:1:C"}) {
+		t.Fatalf("%q", got)
+	}
+}
+
 func reseal(h []byte) []byte {
 	v := h[7]
 	s := seal{first: 1, salt: 1}
