@@ -202,7 +202,7 @@ func (d *Dir) dropObjects() error {
 }
 
 func (d *Dir) compactPack() error {
-	if d.pack.size < compactWhen {
+	if !d.pack.full() {
 		return nil
 	}
 	d.mu.Lock()
@@ -315,6 +315,9 @@ func (d *Dir) restoreOrDamaged(ctx context.Context) error {
 	if bad {
 		d.mu.Lock()
 		d.damaged = true
+		for _, s := range d.sides {
+			s.holds = version{} // to be hashed before anything is taken from them
+		}
 		d.mu.Unlock()
 		d.log.Error("the kept copy of the agreed state is damaged", "error", err)
 		return fmt.Errorf("%w: %w", ErrDamaged, err)

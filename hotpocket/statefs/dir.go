@@ -56,9 +56,12 @@ type Dir struct {
 	paths   paths
 
 	scanner scanner
-	mounted bool // sides are protected by mounts and carry real modes
+	// provenStart says that what an earlier process left is as it wrote it.
+	provenStart bool
+	mounted     bool // sides are protected by mounts and carry real modes
 
 	generation atomic.Uint64 // of object names
+	lists      listCache
 	// flushing counts the background work that makes objects durable.
 	flushing sync.WaitGroup
 
@@ -166,6 +169,7 @@ func OpenDir(ctx context.Context, cfg Config) (_ *Dir, err error) {
 	}
 	boot := bootID()
 	trusted := found && (meta.rec.clean || boot != "" && boot == meta.rec.boot)
+	d.provenStart = trusted
 	if err := d.recover(ctx, found, trusted); err != nil {
 		return nil, err
 	}

@@ -14,10 +14,10 @@ import (
 
 // recovery finds the parts of a version in whatever a stopped process left.
 type recovery struct {
-	d        *Dir
-	working  *node
-	patches  map[digest.Hash][]byte
-	byHash   map[digest.Hash]place // made when first needed
+	d       *Dir
+	working *node
+	patches map[digest.Hash][]byte
+	byHash  map[digest.Hash]place // made when first needed
 }
 
 // place is where a file with a certain content is.
@@ -109,6 +109,12 @@ func (d *Dir) recover(ctx context.Context, found, trusted bool) error {
 				how = "the newer one is lost"
 			}
 			d.log.Warn("the state was put together from what was on disk", "seq", want.Seq, "root", want.Root.Short(), "reason", how)
+		}
+		if !trusted {
+			// The pack may have holes that do not show from above.
+			if err := d.pack.reset(v.tree); err != nil {
+				return err
+			}
 		}
 		if err := d.adopt(ctx, v); err != nil {
 			return err

@@ -214,15 +214,10 @@ func (d *Dir) copyObject(ctx context.Context, path string, n *node, name string)
 // flush makes a version's folders, the given files and the folder of objects
 // durable.
 func (d *Dir) flush(tree *node, files []*os.File, all bool) error {
-	d.settling.Lock()
-	err := d.pack.add(tree)
-	pack := d.pack.f
-	d.settling.Unlock()
-	if err != nil {
+	if err := d.pack.add(tree); err != nil {
 		return err
 	}
-	// A pack that is closed meanwhile was replaced by a durable one.
-	if err := pack.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := d.pack.sync(); err != nil {
 		return err
 	}
 	if all {

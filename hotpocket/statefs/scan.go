@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDepth bounds how deep folders nest, because every level holds a
+// MaxDepth bounds how deep folders nest, because every level holds a
 // descriptor open.
-const maxDepth = 200
+const MaxDepth = 200
 
 // scanner reads a folder into a tree of nodes, hashing only what changed since
 // an earlier scan.
@@ -46,8 +46,8 @@ func (s *scanner) dir(ctx context.Context, fd int, self Entry, prev *node, path 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if depth > maxDepth {
-		return nil, fmt.Errorf("%s: folders are nested deeper than %d", path, maxDepth)
+	if depth > MaxDepth {
+		return nil, fmt.Errorf("%s: folders are nested deeper than %d", path, MaxDepth)
 	}
 	if prev != nil && prev.Kind != KindDir {
 		prev = nil

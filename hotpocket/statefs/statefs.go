@@ -113,7 +113,7 @@ type RefKind uint8
 const (
 	// RefDir asks for the node of the folder Path with hash Hash.
 	RefDir RefKind = 1
-	// RefPage asks for page Index of the folder Path with hash Hash.
+	// RefPage asks for the page with hash Hash of the folder Path.
 	RefPage RefKind = 2
 	// RefList asks for the group values of the file Path with content hash
 	// Hash: 32 bytes for each group, no more and no less.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"evernode/internal/digest"
 	"evernode/internal/wire"
@@ -15,9 +16,10 @@ import (
 
 // nodePack keeps the encoded folders of recent versions in one file, each
 // found by its hash and proven by it, so that what is read back needs no trust
-// in the disk. It is not safe for concurrent use.
+// in the disk.
 type nodePack struct {
 	path string
+	mu   sync.Mutex // guards what follows
 	f    *os.File
 	size int64
 	at   map[digest.Hash]span
@@ -71,7 +73,17 @@ func openPack(path string) (*nodePack, error) {
 	return p, nil
 }
 
+// has reports whether a folder or page is in the pack.
+func (p *nodePack) has(h digest.Hash) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.at[h]
+	return ok
+}
+
 func (p *nodePack) get(h digest.Hash) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	s, ok := p.at[h]
 	if !ok {
 		return nil, ErrNotFound
@@ -86,7 +98,7 @@ func (p *nodePack) get(h digest.Hash) ([]byte, error) {
 	return b, nil
 }
 
-// put appends the records that are not there yet, in one write.
+// put appends records in one write. The caller holds mu.
 func (p *nodePack) put(b *packBatch) error {
 	if len(b.buf) == 0 {
 		return nil
@@ -99,6 +111,53 @@ func (p *nodePack) put(b *packBatch) error {
 	}
 	p.size += int64(len(b.buf))
 	return nil
+}
+
+// reset leaves nothing but one version, proven by the caller.
+func (p *nodePack) reset(tree *node) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rewrite(tree)
+}
+
+// addOne writes a single record.
+func (p *nodePack) addOne(what uint8, h digest.Hash, enc []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.at[h]; ok {
+		return nil
+	}
+	var b packBatch
+	b.add(what, h, enc)
+	return p.put(&b)
+}
+
+// empty removes everything.
+func (p *nodePack) empty() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.at)
+	p.size, p.live = 0, 0
+	return p.f.Truncate(0)
+}
+
+// sync makes the pack durable.
+func (p *nodePack) sync() error {
+	p.mu.Lock()
+	f := p.f
+	p.mu.Unlock()
+	// A file that is closed meanwhile was replaced by a durable one.
+	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// full reports whether compacting may be worth while.
+func (p *nodePack) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.size >= compactWhen
 }
 
 func (p *nodePack) close() error { return p.f.Close() }
@@ -149,6 +208,8 @@ func (p *nodePack) collect(b *packBatch, to *node) error {
 
 // add writes the folders of a version.
 func (p *nodePack) add(to *node) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var b packBatch
 	if err := p.collect(&b, to); err != nil {
 		return err
@@ -162,9 +223,17 @@ const compactWhen = 4 << 20
 // compact rewrites the pack with the folders of the given versions when it has
 // grown to four times what it was after the last time.
 func (p *nodePack) compact(keep ...*node) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.size < compactWhen || p.size < 4*p.live {
 		return nil
 	}
+	return p.rewrite(keep...)
+}
+
+// rewrite replaces everything in the pack by the folders of the given versions.
+// The caller holds mu.
+func (p *nodePack) rewrite(keep ...*node) error {
 	next := &nodePack{path: p.path, at: make(map[digest.Hash]span)}
 	var b packBatch
 	for _, n := range keep {
@@ -198,8 +267,8 @@ func load(root digest.Hash, get func(digest.Hash) ([]byte, error)) (*node, error
 }
 
 func loadDir(n *node, get func(digest.Hash) ([]byte, error), path string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%s: folders are nested deeper than %d", path, maxDepth)
+	if depth > MaxDepth {
+		return fmt.Errorf("%s: folders are nested deeper than %d", path, MaxDepth)
 	}
 	enc, err := get(n.Hash)
 	if err != nil {

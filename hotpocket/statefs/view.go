@@ -144,8 +144,8 @@ func (d *Dir) copyPrivate(path string, dir int, n *node) error {
 // privateTree lists the private files; their "hash" stands for what identifies
 // their content, without reading it.
 func (d *Dir) privateTree(dir int, path string, depth int) (*node, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("%s: folders are nested deeper than %d", path, maxDepth)
+	if depth > MaxDepth {
+		return nil, fmt.Errorf("%s: folders are nested deeper than %d", path, MaxDepth)
 	}
 	list, err := names(dir, make([]byte, 2<<10))
 	if err != nil {
