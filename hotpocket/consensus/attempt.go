@@ -28,7 +28,7 @@ func (c *Core) propose(now Now) {
 		// Later attempts are in a hurry, but a result that comes within the
 		// round time is worth waiting for in any.
 		due := c.urgent() && now.Mono >= c.pace.early() || c.attempt > 0
-		if !c.ready() || !due {
+		if !c.ready() || !due || c.attempt == 0 && c.incomplete(now) {
 			return
 		}
 	}

@@ -63,6 +63,8 @@ type Core struct {
 	locked     *proven                 // what this node has committed to
 	valid      *proven                 // the latest candidate with q votes
 	asked      map[digest.Hash]bool
+	lacking    map[digest.Hash]bool // bundles that others propose and this node does not hold
+	lackUntil  time.Duration        // until when they are worth waiting for
 
 	quorumAt   time.Duration // when q members were first heard in this attempt
 	fullAt     time.Duration // when the first q proposals of attempt 0 were there
@@ -157,6 +159,7 @@ func (c *Core) begin(params Params, now Now) {
 	c.candidates = make(collected[*Candidate])
 	c.known = make(map[digest.Hash]*Header)
 	c.asked = make(map[digest.Hash]bool)
+	c.lacking, c.lackUntil = make(map[digest.Hash]bool), 0
 	c.locked, c.valid = nil, nil
 	c.waiting = false
 	c.pace.open(params, now.Mono)
@@ -239,7 +242,7 @@ func (c *Core) Work(now Now, pending bool) []Action {
 
 // Arrived says that content has come that Holds reports from now on.
 func (c *Core) Arrived(now Now) []Action {
-	if !c.triedVote {
+	if !c.triedVote && len(c.lacking) == 0 {
 		return nil
 	}
 	return c.step(now)
@@ -404,19 +407,43 @@ func (c *Core) receiveProposal(now Now, p *Proposal) {
 		return
 	}
 	for _, b := range p.Bundles {
-		c.want(b, p.Author)
+		if c.want(b, p.Author) && len(c.lacking) < MaxBundles {
+			c.lacking[b] = true
+			if c.lackUntil == 0 {
+				c.lackUntil = now.Mono + c.pace.grace()
+			}
+		}
 	}
 	if !p.Presence.IsZero() {
 		c.want(p.Presence, p.Author)
 	}
 }
 
-// want asks once for content that is not held.
-func (c *Core) want(h digest.Hash, from key.Public) {
-	if from != c.opt.Self && !c.asked[h] && len(c.asked) < 2*MaxBundles && !c.opt.Holds(h) {
+// want asks once for content, and reports whether it is not held.
+func (c *Core) want(h digest.Hash, from key.Public) bool {
+	if from == c.opt.Self || c.opt.Holds(h) {
+		return false
+	}
+	if !c.asked[h] && len(c.asked) < 2*MaxBundles {
 		c.asked[h] = true
 		c.emit(Want{Hash: h, From: []key.Public{from}})
 	}
+	return true
+}
+
+// incomplete reports whether bundles that others propose are still on their way
+// here. A proposal that waits for them for a moment puts them into this ledger;
+// one that does not makes an empty ledger and a second one after it.
+func (c *Core) incomplete(now Now) bool {
+	if now.Mono >= c.lackUntil {
+		return false
+	}
+	for h := range c.lacking {
+		if c.opt.Holds(h) {
+			delete(c.lacking, h)
+		}
+	}
+	return len(c.lacking) > 0
 }
 
 func (c *Core) receiveBallot(b *Ballot) {
@@ -446,7 +473,11 @@ func (c *Core) Wake() time.Duration {
 	if c.member && c.proposals[c.opt.Self][c.attempt] == nil && c.mayJoin() {
 		at = min(at, c.pace.heartbeat(c.opened))
 		if c.ready() && c.urgent() {
-			at = min(at, c.pace.early())
+			due := c.pace.early()
+			if len(c.lacking) > 0 {
+				due = max(due, c.lackUntil)
+			}
+			at = min(at, due)
 		}
 	}
 	if c.deadline > 0 {
