@@ -183,7 +183,7 @@ func (c *Cluster) remove() error {
 		name := e.Name()
 		switch {
 		case name == stateFile: // last
-		case strings.HasPrefix(name, "node") || strings.HasSuffix(name, ".key") || strings.HasPrefix(name, "."+stateFile):
+		case strings.HasPrefix(name, "node") || name == usersDir || strings.HasPrefix(name, "."+stateFile):
 			if err := removeTree(filepath.Join(c.dir, name)); err != nil {
 				return err
 			}
