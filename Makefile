@@ -26,7 +26,10 @@ $(BIN): $(SOURCES)
 	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/evernode
 
 demo: build ## four nodes, two users, a kill and a recovery, in under a minute
-	@$(BIN) dev demo
+	@mkdir -p bin/kvstore
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/kvstore/kvstore ./examples/kvstore
+	@cp examples/kvstore/hp.cfg.override bin/kvstore/
+	@$(BIN) dev demo bin/kvstore
 
 test: ## all tests; installs missing tools, skips with a reason what cannot run here
 	@scripts/need go gcc node

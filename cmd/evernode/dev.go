@@ -64,7 +64,7 @@ again after a restart of the machine.`,
 	cmd.AddCommand(
 		devDeployCommand(f), devStatusCommand(f), devLogsCommand(f), devStartCommand(f), devStopCommand(f),
 		devSpawnCommand(f), devCleanCommand(f), devListCommand(), devNewCommand(),
-		devInputCommand(f), devReadCommand(f),
+		devInputCommand(f), devReadCommand(f), devDemoCommand(f),
 	)
 	return cmd
 }
