@@ -27,16 +27,20 @@ import (
 // adopt makes next the agreed version. Its new files are in pending. The caller
 // holds settling.
 func (d *Dir) adopt(ctx context.Context, next version) error {
+	d.step("before the folders are written")
 	if err := d.pack.add(next.tree); err != nil {
 		return err
 	}
+	d.step("before the patch is kept")
 	if err := d.keepPatch(next); err != nil {
 		return err
 	}
+	d.step("before the record is written")
 	d.meta.rec.agreed = next.Version
 	if err := d.meta.write(); err != nil {
 		return err
 	}
+	d.step("after the record was written")
 	d.mu.Lock()
 	if d.agreed.tree != nil && d.agreed.Root != next.Root {
 		d.recent = append(d.recent, d.agreed)
@@ -122,6 +126,7 @@ func (d *Dir) advance(ctx context.Context, i int, next version) error {
 	if err := d.meta.write(); err != nil {
 		return err
 	}
+	d.step("side unsettled")
 	from := s.holds.tree
 	if from == nil {
 		var err error
@@ -136,6 +141,7 @@ func (d *Dir) advance(ctx context.Context, i int, next version) error {
 				return err
 			}
 		}
+		d.step("in a side")
 		mode := d.viewMode(n.Mode)
 		if name, ok := d.pendingFile(n); ok {
 			return linkInto(d.tmp, d.objects, name, dir, n.Name, mode)
@@ -158,6 +164,7 @@ func (d *Dir) advance(ctx context.Context, i int, next version) error {
 			return err
 		}
 	}
+	d.step("before the side is settled")
 	d.meta.rec.sides[i] = sideMeta{settled: true, holds: next.Version}
 	return d.meta.write()
 }
@@ -188,6 +195,7 @@ func (d *Dir) dropObjects() error {
 	d.pending = nil
 	d.mu.Unlock()
 	for _, name := range pending {
+		d.step("before an object is removed")
 		if err := removeAt(d.objects, name); err != nil {
 			return err
 		}
@@ -262,6 +270,7 @@ func (d *Dir) restore(ctx context.Context) error {
 			return err
 		}
 		defer src.Close()
+		d.step("in the working folder")
 		return copyInto(d.tmp, src, dir, n.Name, n.Mode)
 	}
 	if err := t.apply(ctx, d.state, from, to.tree, ""); err != nil {

@@ -32,6 +32,10 @@ type Config struct {
 	// Owner, when not nil, gets the initial files and everything fetched. It
 	// needs privilege.
 	Owner *Owner
+
+	// failpoint, when not nil, is called between the steps that change the
+	// disk; tests kill the process in it.
+	failpoint func(step string)
 }
 
 // Dir is a State in plain folders: what changed is found by comparing change
@@ -59,6 +63,10 @@ type Dir struct {
 	// provenStart says that what an earlier process left is as it wrote it.
 	provenStart bool
 	mounted     bool // sides are protected by mounts and carry real modes
+
+	// life is read-held by every operation that uses open folders, and held by
+	// Close.
+	life sync.RWMutex
 
 	generation atomic.Uint64 // of object names
 	lists      listCache
@@ -250,6 +258,7 @@ func (d *Dir) takeOverSeed(started bool) error {
 		if err := os.Rename(filepath.Join(seed, e.Name()), to); err != nil {
 			return fmt.Errorf("take over seed: %w", err)
 		}
+		d.step("seed moved")
 		if d.cfg.Owner != nil {
 			if err := chownAll(to, *d.cfg.Owner); err != nil {
 				return fmt.Errorf("take over seed: %w", err)
@@ -353,6 +362,26 @@ func (d *Dir) viewDirMode(mode uint16) uint16 {
 	return mode&^0o222 | 0o500
 }
 
+// enter begins an operation that leave ends.
+func (d *Dir) enter() error {
+	d.life.RLock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		d.life.RUnlock()
+		return os.ErrClosed
+	}
+	return nil
+}
+
+func (d *Dir) leave() { d.life.RUnlock() }
+
+func (d *Dir) step(name string) {
+	if d.cfg.failpoint != nil {
+		d.cfg.failpoint(name)
+	}
+}
+
 // Agreed implements State.
 func (d *Dir) Agreed() Version {
 	d.mu.Lock()
@@ -379,6 +408,10 @@ func (d *Dir) SetPatch(ctx context.Context, content []byte) (digest.Hash, error)
 	if len(content) > MaxPatch {
 		return digest.Hash{}, fmt.Errorf("patch.cfg of %d bytes, at most %d are allowed", len(content), MaxPatch)
 	}
+	if err := d.enter(); err != nil {
+		return digest.Hash{}, fmt.Errorf("set patch.cfg: %w", err)
+	}
+	defer d.leave()
 	d.settling.Lock()
 	defer d.settling.Unlock()
 	next, done, err := d.exclude()
@@ -397,6 +430,7 @@ func (d *Dir) SetPatch(ctx context.Context, content []byte) (digest.Hash, error)
 	if err := d.writePatch(d.work, next.patch, 0o644); err != nil {
 		return digest.Hash{}, err
 	}
+	d.step("working patch.cfg set")
 	return h, d.adopt(ctx, next)
 }
 
@@ -405,26 +439,12 @@ func (d *Dir) SetPatch(ctx context.Context, content []byte) (digest.Hash, error)
 func (d *Dir) exclude() (v version, done func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.closed:
-		return v, nil, os.ErrClosed
-	case d.run != nil:
+	if d.run != nil {
 		return v, nil, ErrBusy
 	}
 	r := &run{d: d}
 	d.run = r
 	return d.agreed, func() { d.finish(r) }, nil
-}
-
-// usable says whether a run may begin. The caller holds mu.
-func (d *Dir) usable() error {
-	switch {
-	case d.closed:
-		return os.ErrClosed
-	case d.damaged:
-		return ErrDamaged
-	}
-	return nil
 }
 
 // writePatch replaces patch.cfg in an open folder; nil content removes it.
@@ -470,6 +490,8 @@ func (d *Dir) writePatch(dir int, content []byte, mode uint16) error {
 
 // Close implements State. An open run is rolled back at the next start.
 func (d *Dir) Close() error {
+	d.life.Lock()
+	defer d.life.Unlock()
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
@@ -484,6 +506,7 @@ func (d *Dir) Close() error {
 	if err := d.saveIndex(); err != nil {
 		return fmt.Errorf("close state: %w", err)
 	}
+	d.step("index saved")
 	if err := unix.Syncfs(d.work); err != nil {
 		return fmt.Errorf("close state: flush: %w", err)
 	}

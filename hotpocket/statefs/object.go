@@ -14,7 +14,12 @@ import (
 // files by path and hash in the agreed version and the few before it whose
 // content is still on disk.
 func (d *Dir) Object(ctx context.Context, ref Ref) ([]byte, error) {
-	data, err := d.object(ctx, ref)
+	err := d.enter()
+	var data []byte
+	if err == nil {
+		data, err = d.object(ctx, ref)
+		d.leave()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("object %s of %q: %w", ref.Hash.Short(), ref.Path, err)
 	}
@@ -23,12 +28,9 @@ func (d *Dir) Object(ctx context.Context, ref Ref) ([]byte, error) {
 
 func (d *Dir) object(ctx context.Context, ref Ref) ([]byte, error) {
 	d.mu.Lock()
-	closed, damaged := d.closed, d.damaged
+	damaged := d.damaged
 	versions := append([]version{d.agreed}, d.recent...)
 	d.mu.Unlock()
-	if closed {
-		return nil, os.ErrClosed
-	}
 	if damaged {
 		return nil, ErrNotFound
 	}

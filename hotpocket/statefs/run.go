@@ -29,10 +29,14 @@ type run struct {
 
 // Begin implements State.
 func (d *Dir) Begin(ctx context.Context, seq uint64) (Run, error) {
-	d.mu.Lock()
-	if err := d.usable(); err != nil {
-		d.mu.Unlock()
+	if err := d.enter(); err != nil {
 		return nil, fmt.Errorf("begin run %d: %w", seq, err)
+	}
+	defer d.leave()
+	d.mu.Lock()
+	if d.damaged {
+		d.mu.Unlock()
+		return nil, fmt.Errorf("begin run %d: %w", seq, ErrDamaged)
 	}
 	if d.run != nil {
 		d.mu.Unlock()
@@ -70,6 +74,10 @@ func (r *run) End(ctx context.Context) (root, patch digest.Hash, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := r.d
+	if err := d.enter(); err != nil {
+		return root, patch, fmt.Errorf("end run %d: %w", r.seq, err)
+	}
+	defer d.leave()
 	switch {
 	case r.finished:
 		return root, patch, fmt.Errorf("end run %d: %w", r.seq, ErrFinished)
@@ -154,6 +162,7 @@ func (d *Dir) copyObjects(ctx context.Context, from, to *node) (objects map[cont
 		}
 		name := objectName(c, gen)
 		objects[c] = name
+		d.step("before copying an object")
 		f, err := d.copyObject(ctx, path, n, name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
@@ -246,6 +255,10 @@ func (r *run) Commit(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := r.d
+	if err := d.enter(); err != nil {
+		return fmt.Errorf("commit run %d: %w", r.seq, err)
+	}
+	defer d.leave()
 	switch {
 	case r.finished:
 		return fmt.Errorf("commit run %d: %w", r.seq, ErrFinished)
@@ -258,10 +271,6 @@ func (r *run) Commit(ctx context.Context) error {
 	d.settling.Lock()
 	defer d.settling.Unlock()
 	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
-		return fmt.Errorf("commit run %d: %w", r.seq, os.ErrClosed)
-	}
 	if d.pending == nil {
 		d.pending = make(map[content]string, len(r.objects))
 	}
@@ -295,6 +304,10 @@ func (r *run) Rollback(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := r.d
+	if err := d.enter(); err != nil {
+		return fmt.Errorf("roll back run %d: %w", r.seq, err)
+	}
+	defer d.leave()
 	if r.finished {
 		return fmt.Errorf("roll back run %d: %w", r.seq, ErrFinished)
 	}

@@ -78,11 +78,12 @@ const partSuffix = ".part"
 
 // Stage implements State.
 func (d *Dir) Stage(ctx context.Context) (_ Staging, err error) {
+	if err := d.enter(); err != nil {
+		return nil, fmt.Errorf("open staging: %w", err)
+	}
+	defer d.leave()
 	d.mu.Lock()
-	switch {
-	case d.closed:
-		err = os.ErrClosed
-	case d.staging != nil:
+	if d.staging != nil {
 		err = errors.New("a staging is open already")
 	}
 	s := &staging{d: d, dir: -1, staged: make(map[digest.Hash]bool)}
@@ -195,6 +196,10 @@ func (s *staging) HasTree(path string, hash digest.Hash) bool {
 
 // Node implements Staging.
 func (s *staging) Node(hash digest.Hash) ([]byte, bool) {
+	if s.d.enter() != nil {
+		return nil, false
+	}
+	defer s.d.leave()
 	data, err := s.get(hash)
 	return data, err == nil
 }
@@ -246,6 +251,10 @@ func (s *staging) PutFile(hash digest.Hash, data []byte) error {
 	if digest.Sum(data) != hash {
 		return ErrMismatch
 	}
+	if err := s.d.enter(); err != nil {
+		return err
+	}
+	defer s.d.leave()
 	s.mu.Lock()
 	have := s.staged[hash]
 	s.mu.Unlock()
@@ -318,6 +327,10 @@ func (s *staging) OpenFile(ctx context.Context, path string, size uint64, hash d
 	if err != nil {
 		return nil, err
 	}
+	if err := s.d.enter(); err != nil {
+		return nil, err
+	}
+	defer s.d.leave()
 	f, err := s.create(s.dir, hash.String()+partSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: %w", path, err)
@@ -495,6 +508,10 @@ func (s *staging) Switch(ctx context.Context, v Version, patch []byte) error {
 
 func (s *staging) change(ctx context.Context, v Version, patch []byte) error {
 	d := s.d
+	if err := d.enter(); err != nil {
+		return err
+	}
+	defer d.leave()
 	if v.Patch.IsZero() {
 		patch = nil
 	} else if HashPatch(patch) != v.Patch {
@@ -520,6 +537,7 @@ func (s *staging) change(ctx context.Context, v Version, patch []byte) error {
 	if err := d.restoreOrDamaged(ctx); err != nil {
 		return err
 	}
+	d.step("before the staging is cleared")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.clear()
@@ -550,6 +568,7 @@ func (s *staging) provide(ctx context.Context, tree *node) error {
 			return nil
 		}
 		name := objectName(c, gen)
+		d.step("before a fetched file is taken over")
 		if err := s.provideFile(ctx, n, name); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}

@@ -25,10 +25,14 @@ type view struct {
 // side. When both sides are held by older views, a new one may see the version
 // before the last.
 func (d *Dir) View(ctx context.Context) (View, error) {
-	d.mu.Lock()
-	if err := d.usable(); err != nil {
-		d.mu.Unlock()
+	if err := d.enter(); err != nil {
 		return nil, fmt.Errorf("open view: %w", err)
+	}
+	defer d.leave()
+	d.mu.Lock()
+	if d.damaged {
+		d.mu.Unlock()
+		return nil, fmt.Errorf("open view: %w", ErrDamaged)
 	}
 	if s := d.sides[d.current]; s.holds.Root != d.agreed.Root || s.holds.Patch != d.agreed.Patch {
 		d.mu.Unlock()
