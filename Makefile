@@ -47,7 +47,7 @@ check: ## format, vet, staticcheck, known vulnerabilities
 	@scripts/check
 
 bench: build ## measure this machine and print a table beside what must hold
-	@$(BIN) dev bench
+	@$(GO) run ./bench
 
 clean: ## remove what was built
 	rm -rf bin
