@@ -1,9 +1,13 @@
 package contract
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +19,8 @@ const (
 	tagExit = iota
 	tagControl
 	tagNPL
+	tagStdout
+	tagStderr
 	tagUser
 )
 
@@ -27,12 +33,16 @@ func (e *Execution) add(fd, tag int, events uint32) error {
 }
 
 func (e *Execution) register() error {
-	err := errors.Join(
-		e.add(e.pidfd, tagExit, unix.EPOLLIN),
-		e.add(e.controlIn.fd, tagControl, unix.EPOLLIN|unix.EPOLLRDHUP),
-	)
-	if e.nplIn.fd >= 0 {
-		err = errors.Join(err, e.add(e.nplIn.fd, tagNPL, unix.EPOLLIN|unix.EPOLLRDHUP))
+	err := e.add(e.pidfd, tagExit, unix.EPOLLIN)
+	for _, tag := range []int{tagControl, tagNPL} {
+		if fd := e.queueOf(tag).fd; fd >= 0 {
+			err = errors.Join(err, e.add(fd, tag, unix.EPOLLIN|unix.EPOLLRDHUP))
+		}
+	}
+	for i, s := range e.streams {
+		if s != nil {
+			err = errors.Join(err, e.add(s.fd, tagStdout+i, unix.EPOLLIN))
+		}
 	}
 	for i := range e.users {
 		if err != nil {
@@ -89,6 +99,9 @@ func (e *Execution) finish(ctx context.Context) {
 			e.hooks.NPL(last)
 		}
 	}
+	if e.run.Mode == Consensus && !e.script && e.result.Normal() {
+		e.result.PostExec = e.postExec(ctx)
+	}
 }
 
 // serve moves the contract's traffic until its process has ended.
@@ -133,6 +146,8 @@ func (e *Execution) serve(buf []byte) {
 				exited = true
 			case tagControl, tagNPL:
 				e.packetEvent(tag, ev.Events, buf)
+			case tagStdout, tagStderr:
+				e.streams[tag-tagStdout].read(buf, e.log)
 			default:
 				e.readUser(tag-tagUser, buf)
 			}
@@ -248,9 +263,9 @@ func (e *Execution) reap() {
 	e.awaitGroup()
 }
 
-// awaitGroup waits until no process of the contract's group is left. A process
-// that was killed may still finish the system call it is in, a write into the
-// state for instance, which must not happen after the run.
+// awaitGroup waits until no process of the contract's group runs any more. A
+// process that was killed may still finish the system call it is in, a write into
+// the state for instance, which must not happen after the run.
 func (e *Execution) awaitGroup() {
 	const limit = 5 * time.Second
 	pause := 50 * time.Microsecond
@@ -259,12 +274,16 @@ func (e *Execution) awaitGroup() {
 			return
 		}
 		// Orphans become children of the node if it is the first process of a
-		// container.
+		// container. Elsewhere it is another's task to take their exit status, who may
+		// let them wait, dead as they are.
 		for {
 			pid, err := unix.Wait4(-e.pid, nil, unix.WNOHANG, nil)
 			if err != nil || pid <= 0 {
 				break
 			}
+		}
+		if !groupRuns(e.pid) {
+			return
 		}
 		if time.Since(began) > limit {
 			e.log.Warn("processes of the contract do not end although they were killed", "group", e.pid)
@@ -273,6 +292,31 @@ func (e *Execution) awaitGroup() {
 		time.Sleep(pause)
 		pause = min(2*pause, 10*time.Millisecond)
 	}
+}
+
+// groupRuns reports whether a process of the group is alive. It assumes so when it
+// cannot see.
+func groupRuns(group int) bool {
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return true
+	}
+	for _, p := range processes {
+		if c := p.Name()[0]; c < '0' || c > '9' {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + p.Name() + "/stat")
+		if err != nil {
+			continue // it has just gone
+		}
+		// "pid (name) state parent group …", the name being anything.
+		_, rest, _ := strings.Cut(string(stat[max(bytes.LastIndexByte(stat, ')'), 0):]), " ")
+		f := strings.Fields(rest)
+		if len(f) > 2 && f[2] == strconv.Itoa(group) && f[0] != "Z" && f[0] != "X" {
+			return true
+		}
+	}
+	return false
 }
 
 func exitOf(status unix.WaitStatus) Exit {
@@ -296,6 +340,13 @@ func (e *Execution) drain(buf []byte) {
 			}
 		}
 	}
+	for _, s := range e.streams {
+		for range 64 {
+			if s == nil || !s.read(buf, e.log) {
+				break
+			}
+		}
+	}
 	for i := range e.users {
 		for range 64 {
 			if !e.readUser(i, buf) {
@@ -309,6 +360,11 @@ func (e *Execution) drain(buf []byte) {
 func (e *Execution) collect() {
 	r := &e.result
 	r.TimedOut, r.Canceled = e.timedOut, e.canceled && !e.timedOut
+	for _, s := range e.streams {
+		if s != nil && s.lost > 0 {
+			e.log.Warn("the node's own output had no room for all that the contract wrote; its log has it", "missing_bytes", s.lost)
+		}
+	}
 	if n := e.nplIn.dropped; n > 0 {
 		e.log.Warn("contract did not read its NPL messages, some were dropped", "dropped", n)
 	}

@@ -379,3 +379,23 @@ func TestNodeLibraryBusy(t *testing.T) {
 		})
 	}
 }
+
+// The example is run as its README says: from the state folder, by index.js.
+func TestEchoInNode(t *testing.T) {
+	node := nodePrelude(t)
+	run := consensusRun(t, []string{"hello", "", "wörld"}, []string{`{"a":1}`})
+	text, err := os.ReadFile("../../examples/echo-node/index.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(run.Dir, "index.js"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Dir(os.Getenv("CONTRACT_TEST_LIBRARY")), filepath.Join(run.Dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	got := texts(newBench(t).execute(t, contract.Program{BinPath: node, BinArgs: "index.js"}, run))
+	if !slices.Equal(got[run.Users[0].Key], []string{"hello", "", "wörld"}) || !slices.Equal(got[run.Users[1].Key], []string{`{"a":1}`}) {
+		t.Errorf("got %q", got)
+	}
+}

@@ -139,6 +139,9 @@ type Result struct {
 	Exit Exit
 	// TimedOut and Canceled tell that the node killed it.
 	TimedOut, Canceled bool
+	// PostExec is what came of post_exec.sh, which is run after a consensus run that
+	// ended normally; nil if there was none.
+	PostExec *PostExec
 	// Elapsed is from the start to the end of the process, CPU the time it used.
 	Elapsed, CPU time.Duration
 	// MaxRSS is the largest resident memory of the process in bytes.

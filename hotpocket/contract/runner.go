@@ -21,6 +21,9 @@ type Options struct {
 	Log *slog.Logger
 	// Stdout and Stderr are what contracts inherit; nil means the node's own.
 	Stdout, Stderr *os.File
+	// Logs is where the output of consensus runs is kept, besides being copied to
+	// Stdout and Stderr. Nil means that they inherit these and nothing is kept.
+	Logs *Logs
 	// NPLGrace is how long a contract that only waits for NPL messages is let
 	// waiting when not all members of the UNL are known to have nothing to say any
 	// more. Then its NPL ends. Zero is DefaultNPLGrace.
@@ -36,6 +39,7 @@ const DefaultNPLGrace = 2 * time.Second
 type Runner struct {
 	log            *slog.Logger
 	stdout, stderr *os.File
+	logs           *Logs
 	spawner        *spawner
 	buffers        sync.Pool
 	nplGrace       time.Duration
@@ -50,7 +54,7 @@ const recvSize = 256 << 10
 // NewRunner makes a runner. Close must be called when all of its runs have
 // ended.
 func NewRunner(o Options) *Runner {
-	r := &Runner{log: o.Log, stdout: o.Stdout, stderr: o.Stderr, nplGrace: o.NPLGrace, spawner: newSpawner()}
+	r := &Runner{log: o.Log, stdout: o.Stdout, stderr: o.Stderr, logs: o.Logs, nplGrace: o.NPLGrace, spawner: newSpawner()}
 	if r.nplGrace == 0 {
 		r.nplGrace = DefaultNPLGrace
 	}
@@ -75,6 +79,7 @@ type Execution struct {
 	runner *Runner
 	prog   Program
 	run    Run
+	script bool // this is post_exec.sh
 	hooks  Hooks
 	self   key.Public
 	log    *slog.Logger
@@ -83,8 +88,10 @@ type Execution struct {
 	pidfd int
 	epfd  int
 	users []userSocket
-	left  budget
-	start time.Time
+	// streams are standard output and error, nil if inherited.
+	streams [2]*stream
+	left    budget
+	start   time.Time
 
 	nplOutBytes uint64
 	nplOutFull  bool
@@ -99,6 +106,7 @@ type Execution struct {
 	ended     bool // the process was reaped: its number may belong to another
 	timedOut  bool
 	canceled  bool
+	after     *Execution // post_exec.sh while it runs
 
 	done   chan struct{}
 	result Result
@@ -173,6 +181,11 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 		for _, fd := range child {
 			unix.Close(fd)
 		}
+		for _, s := range e.streams {
+			if s != nil {
+				s.closeTheirs()
+			}
+		}
 		if err != nil {
 			e.closeAll()
 			e = nil
@@ -205,7 +218,11 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 		return fds[0], fds[1], nil
 	}
 	files := make([]uintptr, 0, childNPL+1+len(run.Users))
-	files = append(files, uintptr(stdin), r.stdout.Fd(), r.stderr.Fd(), uintptr(inputs))
+	stdout, stderr, err := e.openStreams()
+	if err != nil {
+		return e, err
+	}
+	files = append(files, uintptr(stdin), stdout, stderr, uintptr(inputs))
 	var theirs int
 	if e.controlIn.fd, theirs, err = pair(unix.SOCK_SEQPACKET); err != nil {
 		return e, err
@@ -230,6 +247,7 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 	if e.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return e, fmt.Errorf("make epoll: %w", err)
 	}
+	e.logBegin()
 	started := r.spawner.start(command{
 		path: prog.BinPath, argv: slices.Concat([]string{prog.BinPath}, splitArgs(prog.BinArgs)),
 		env: environment(prog.Environment), dir: run.Dir, files: files,
@@ -281,12 +299,16 @@ func describePairError(err error, users int) error {
 	return fmt.Errorf("make socket: %w", err)
 }
 
-// Kill ends the run early, with everything it started in its process group.
+// Kill ends the run early, with everything it started in its process group, and
+// post_exec.sh if that is running.
 func (e *Execution) Kill() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.canceled = e.canceled || !e.ended
 	e.kill()
+	if e.after != nil {
+		e.after.Kill()
+	}
 }
 
 // kill needs mu, or that nobody else has the execution.
@@ -310,6 +332,12 @@ func (e *Execution) closeAll() {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
+		}
+	}
+	for _, s := range e.streams {
+		if s != nil {
+			s.closeTheirs()
+			s.close()
 		}
 	}
 	for i := range e.users {

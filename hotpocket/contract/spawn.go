@@ -138,8 +138,17 @@ func setLimits(pid int, limits []rlimit) error {
 		return fmt.Errorf("contract did not stop at its start to have its limits set (status %#x)", uint32(status))
 	}
 	for _, l := range limits {
+		// What the node itself was given cannot be exceeded.
+		var own unix.Rlimit
+		if err := unix.Getrlimit(l.resource, &own); err == nil {
+			l.value = min(l.value, own.Max)
+		}
 		r := unix.Rlimit{Cur: l.value, Max: l.value}
-		if err := unix.Prlimit(pid, l.resource, &r, nil); err != nil {
+		err := unix.Prlimit(pid, l.resource, &r, nil)
+		if err == unix.EPERM {
+			err = limitFromInside(pid, l.resource, l.value)
+		}
+		if err != nil {
 			return fmt.Errorf("set limit %s of the contract to %d: %w", limitName(l.resource), l.value, err)
 		}
 	}
