@@ -66,6 +66,7 @@ type executor struct {
 	synced   atomic.Bool
 	running  atomic.Bool
 	diverged atomic.Uint64 // how often this node's result was not the agreed one
+	failed   atomic.Uint64 // how many runs had no agreed result
 	users    atomic.Int64  // connected anywhere, by the last ledger
 }
 
@@ -98,6 +99,9 @@ func (e *executor) push(t task) {
 		e.current.Kill()
 	}
 	e.mu.Unlock()
+	if t.Header.StartsRun() {
+		e.n.states.client.Retarget(version(&t.Header))
+	}
 	select {
 	case e.wake <- struct{}{}:
 	default:
@@ -207,6 +211,7 @@ func (e *executor) settle(ctx context.Context, t task) error {
 	case t.Header.Outcome == consensus.Failed:
 		e.log.Error("the members did not come to one result: the run is undone, its inputs are consumed",
 			"ledger", f.height, "root", f.result.State.Short(), "outputs", f.result.Output.Short())
+		e.failed.Add(1)
 		e.n.tellFailed(f)
 		return f.rollback(ctx)
 	case t.Header.Result != f.result:
@@ -305,14 +310,14 @@ func (e *executor) reach(ctx context.Context, t task) bool {
 		return false
 	}
 	e.log.Info("fetching the agreed state", "ledger", t.Header.Height, "root", want.State.Short())
-	if err := e.n.fetchState(ctx, t.Header.Run, want); err != nil {
+	if err := e.n.fetchState(ctx, &t.Header); err != nil {
 		if ctx.Err() == nil {
 			e.log.Warn("the agreed state could not be fetched, trying again with the next ledger", "root", want.State.Short(), "err", err)
 		}
 		return false
 	}
 	if !have() {
-		return false
+		return false // it is that of a later ledger
 	}
 	e.log.Info("the agreed state is here", "ledger", t.Header.Height, "root", want.State.Short())
 	e.synced.Store(true)

@@ -213,7 +213,7 @@ func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, paylo
 		}
 		return r.Body, nil
 	case kindState:
-		return n.states.Serve(ctx, payload)
+		return n.states.server.Serve(ctx, payload)
 	}
 	if len(payload) != digest.Size {
 		return nil, fmt.Errorf("request of %d bytes, want a hash", len(payload))

@@ -2,27 +2,71 @@ package hotpocket
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"time"
 
 	"evernode/hotpocket/consensus"
+	"evernode/hotpocket/control"
+	"evernode/hotpocket/key"
+	"evernode/hotpocket/mesh"
 	"evernode/hotpocket/statefs"
+	"evernode/hotpocket/statesync"
 )
 
 // states fetches and serves the contract's state.
 type states struct {
-	n     *node
-	state statefs.State
+	n      *node
+	client *statesync.Client
+	server *statesync.Server
+	shown  time.Time // when progress was logged last
 }
 
-func newStates(n *node, state statefs.State) *states { return &states{n, state} }
+// stateTransport carries the requests of statesync over the mesh.
+type stateTransport struct{ n *node }
 
-// Serve answers a peer's request.
-func (s *states) Serve(ctx context.Context, payload []byte) ([]byte, error) {
-	return nil, errors.New("TODO")
+func (t stateTransport) Request(ctx context.Context, to key.Public, payload []byte) ([]byte, error) {
+	return t.n.mesh.Request(ctx, to, kindState, payload)
 }
 
-// fetchState gets the state that the members agreed on after the run of ledger
-// seq.
-func (n *node) fetchState(ctx context.Context, seq uint64, want consensus.Result) error {
-	return errors.New("TODO")
+func newStates(n *node, state statefs.State) *states {
+	s := &states{n: n}
+	s.client = statesync.NewClient(statesync.Config{
+		State:     state,
+		Transport: stateTransport{n},
+		Peers:     func() []key.Public { return n.peersFrom(nil) },
+		Blame: func(peer key.Public, reason error) {
+			n.log.Warn("a peer sent a wrong piece of the state", "peer", peer.Short(), "err", reason)
+			n.mesh.ReportBad(peer, mesh.BadMessage)
+		},
+		Progress: s.progress,
+		Log:      n.log,
+	})
+	s.server = statesync.NewServer(statesync.ServerConfig{State: state, Log: n.log})
+	return s
+}
+
+// progress tells the operator how far a sync is, a line every two seconds.
+func (s *states) progress(p statesync.Progress) {
+	s.n.syncing.Store(&control.Sync{What: "state", Done: p.FetchedBytes, Total: p.TotalBytes})
+	if now := time.Now(); now.Sub(s.shown) >= 2*time.Second {
+		s.shown = now
+		s.n.log.Info("fetching the agreed state", "bytes", p.FetchedBytes, "pieces", p.FetchedPieces,
+			"state_bytes", p.TotalBytes, "state_entries", p.TotalEntries, "missing", p.Waiting)
+	}
+}
+
+// version names the state that a ledger expects to run on.
+func version(h *consensus.Header) statefs.Version {
+	return statefs.Version{Seq: h.Run, Root: h.Result.State, Patch: h.Result.Patch}
+}
+
+// fetchState brings the state to what a ledger expects, or to what a later one
+// does that closed meanwhile.
+func (n *node) fetchState(ctx context.Context, h *consensus.Header) error {
+	n.syncing.Store(&control.Sync{What: "state"})
+	defer n.syncing.Store(nil)
+	if _, err := n.states.client.Sync(ctx, version(h)); err != nil {
+		return fmt.Errorf("fetch the state of ledger %d: %w", h.Run, err)
+	}
+	return nil
 }

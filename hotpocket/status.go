@@ -121,6 +121,8 @@ func (n *node) Status(context.Context) (control.Status, error) {
 		WeaklyConnected: n.mesh.WeaklyConnected(),
 		PendingInputs:   count + n.intake.queued(),
 		ContractRunning: n.exec.running.Load(),
+		Diverged:        n.exec.diverged.Load(),
+		FailedRuns:      n.exec.failed.Load(),
 	}
 	if conf.User.Listen {
 		s.UserPort = conf.User.Port

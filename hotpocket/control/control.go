@@ -63,6 +63,8 @@ type Status struct {
 	WeaklyConnected bool     `json:"weakly_connected"`
 	PendingInputs   int      `json:"pending_inputs"`
 	ContractRunning bool     `json:"contract_running"`
+	Diverged        uint64   `json:"diverged"`    // runs since the start whose result was not the agreed one
+	FailedRuns      uint64   `json:"failed_runs"` // runs since the start without an agreed result
 
 	// Sync is nil while the node has all it needs.
 	Sync *Sync `json:"sync,omitempty"`
