@@ -361,9 +361,21 @@ func (c *Cluster) await(ctx context.Context, nodes []int, ended map[int]<-chan s
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("after %v, nodes that do not %s: %v; see evernode dev logs %d; its last words:\n%s",
-				limit, what, waiting, waiting[0], c.lastWords(waiting[0]))
+			return &lateError{limit, waiting, what, c.lastWords(waiting[0])}
 		case <-tick.C:
 		}
 	}
+}
+
+// lateError says which nodes did not come to something in time.
+type lateError struct {
+	limit     time.Duration
+	nodes     []int
+	what      string
+	lastWords string // of the first of them
+}
+
+func (e *lateError) Error() string {
+	return fmt.Sprintf("after %v, nodes that do not %s: %v; see evernode dev logs %d; its last words:\n%s",
+		e.limit, e.what, e.nodes, e.nodes[0], e.lastWords)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,13 +14,19 @@ import (
 
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/control"
+	"evernode/hotpocket/key"
 )
 
 // stopTimeout is how long a node may take to stop before it is killed.
 const stopTimeout = 15 * time.Second
 
-// Start starts node n, or all when n is 0, and returns when they answer. Nodes
-// that run already are left alone.
+// catchUpTimeout is how long a start waits for nodes to catch up before it says
+// that they still do.
+const catchUpTimeout = 30 * time.Second
+
+// Start starts node n, or all when n is 0. It returns when they answer and, if
+// enough members run for that, have caught up. Nodes that run already are left
+// alone.
 func (c *Cluster) Start(ctx context.Context, n int) error {
 	nodes, err := c.choose(n)
 	if err != nil {
@@ -33,8 +40,41 @@ func (c *Cluster) Start(ctx context.Context, n int) error {
 			return err
 		}
 		c.env.Report.Step(started(nodes))
-		return nil
+		return c.catchUp(ctx, nodes)
 	})
+}
+
+// catchUp waits until the nodes have come to where the cluster was when it was
+// called. Nodes that take long are no failure: they go on by themselves.
+func (c *Cluster) catchUp(ctx context.Context, nodes []int) error {
+	all, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(c.NodeDir(1))
+	if err != nil {
+		return err
+	}
+	unl, running, newest := cfg.Contract.Members(), 0, uint64(0)
+	for _, s := range all {
+		newest = max(newest, s.LedgerSeqNo)
+		if k, err := key.ParsePublic(s.PublicKey); err == nil && s.Running && slices.Contains(unl, k) {
+			running++
+		}
+	}
+	if q := config.Quorum(len(unl), cfg.Contract.Consensus.Threshold); running < q {
+		c.env.Report.Step(fmt.Sprintf("note: %d of %d members run; ledgers close again when %d do", running, len(unl), q))
+		return nil
+	}
+	err = c.await(ctx, nodes, nil, catchUpTimeout, "have caught up", func(s control.Status) bool {
+		return s.LedgerSeqNo >= newest && s.VoteStatus == "synced" && s.Sync == nil
+	})
+	var late *lateError
+	if errors.As(err, &late) {
+		c.env.Report.Step(fmt.Sprintf("note: nodes %v still catch up; see evernode dev status", late.nodes))
+		return nil
+	}
+	return err
 }
 
 func started(nodes []int) string {
