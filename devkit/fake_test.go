@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -90,10 +91,24 @@ func fakeNode(dir string) error {
 }
 
 // recorder is a Reporter that remembers.
-type recorder struct{ strings.Builder }
+type recorder struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
 
-func (r *recorder) Step(text string) { fmt.Fprintln(r, text) }
-func (r *recorder) Wait(string)      {}
+func (r *recorder) Step(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintln(&r.text, text)
+}
+
+func (r *recorder) Wait(string) {}
+
+func (r *recorder) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
 
 func fakeEnv(t *testing.T) (Env, *recorder) {
 	t.Helper()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/term"
 )
 
-// Reporter tells a person what happens.
+// Reporter tells a person what happens. It is safe for concurrent use.
 type Reporter interface {
 	// Step reports something that was done or found.
 	Step(text string)
