@@ -174,7 +174,7 @@ func (n *node) run(ctx context.Context, group *errgroup.Group, conf *config.Conf
 	if err != nil {
 		return err
 	}
-	state, err := openState(ctx, n, &last)
+	state, err := openState(ctx, n, conf, &last)
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
@@ -250,8 +250,11 @@ func decodeLast(r ledger.Recovered) (consensus.Header, consensus.Certificate, er
 
 // openState opens the contract's folder. The last ledger says what it should
 // hold, in case the node died between that ledger and its consequences.
-func openState(ctx context.Context, n *node, last *consensus.Header) (*statefs.Dir, error) {
+func openState(ctx context.Context, n *node, conf *config.Config, last *consensus.Header) (*statefs.Dir, error) {
 	c := statefs.Config{Dir: n.dir.ContractFS(), Log: n.log}
+	if uid, gid, ok := conf.Contract.User(); ok {
+		c.Owner = &statefs.Owner{UID: int(uid), GID: int(gid)}
+	}
 	if last.Outcome == consensus.Agreed {
 		c.Confirmed = &statefs.Version{Seq: last.Run, Root: last.Result.State, Patch: last.Result.Patch}
 	}
