@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -101,8 +102,12 @@ func (c *connection) serve(ctx context.Context) {
 	s := &session{conn: c}
 	defer func() {
 		// The WebSocket library parses what strangers send. Should that ever
-		// panic, it costs their connection and not the node.
+		// panic, it costs their connection and not the node. A panic of the
+		// node itself is not swallowed: it may hold its locks.
 		if p := recover(); p != nil {
+			if s.inNode {
+				panic(p)
+			}
 			g.log.Error("panic while serving a user", "host", c.addr, "panic", p, "stack", string(debug.Stack()))
 		}
 		c.end(s)
@@ -166,7 +171,7 @@ func (c *connection) end(s *session) {
 	c.closed.Store(true)
 	g.reads.forget(s)
 	if c.out.finish() {
-		c.Conn.Close()
+		c.linger()
 	}
 	c.raw.Close()
 	c.frames.release()
@@ -177,6 +182,19 @@ func (c *connection) end(s *session) {
 	g.mu.Lock()
 	delete(g.conns, c)
 	g.mu.Unlock()
+}
+
+// linger lets the user take what was written last: closing a TCP connection
+// with unread bytes resets it, and the close frame with its reason would be
+// lost. The deadline is that of the outbox's end.
+func (c *connection) linger() {
+	if c.Conn.(*tls.Conn).CloseWrite() != nil {
+		return
+	}
+	if tcp, ok := c.raw.(*net.TCPConn); ok {
+		tcp.CloseWrite()
+	}
+	io.Copy(io.Discard, c.raw)
 }
 
 // close ends the connection from our side, with a reason for the user if the

@@ -192,9 +192,10 @@ type server struct {
 func start(t testing.TB, change ...func(*Config)) *server {
 	t.Helper()
 	s := &server{node: &fakeNode{submitted: make(chan inputs.Submission, 1024)}, clock: newFakeClock()}
+	unl := []key.Public{testKey(t, 1).Public(), testKey(t, 0x2a).Public()}
 	s.cfg = Config{
 		ContractID: testContract, ContractVersion: func() string { return "1.0" }, HPVersion: "0.6.4", Key: testKey(t, 1),
-		UNL: func() []key.Public { return []key.Public{testKey(t, 1).Public(), testKey(t, 0x2a).Public()} }, Clock: s.clock,
+		UNL: func() []key.Public { return unl }, Clock: s.clock,
 		Limits: Limits{ConcurrentReads: 4},
 	}
 	s.cfg.CertFile, s.cfg.KeyFile = writeCertificate(t, t.TempDir())

@@ -27,6 +27,7 @@ type session struct {
 	challenge string
 	version   string // contract version that was told to the user
 	full      bool   // proved its key but found no room
+	inNode    bool   // the reading goroutine is past reading a message
 
 	// Set once, before the session is among the verified ones.
 	user     key.Public
@@ -180,6 +181,7 @@ func (s *session) handle(data []byte) {
 		s.refuse(&r, err)
 		return
 	}
+	s.inNode = true
 	switch r.Type {
 	case usermsg.RequestInput:
 		s.submit(&r)
@@ -201,6 +203,7 @@ func (s *session) handle(data []byte) {
 	case usermsg.RequestLedgerQuery:
 		s.query(&r)
 	}
+	s.inNode = false
 }
 
 // refuse answers a message that could not be read as the table in section 1.6
