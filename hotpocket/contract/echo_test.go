@@ -3,10 +3,12 @@ package contract_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"evernode/hotpocket/contract"
 )
@@ -116,4 +118,43 @@ func BenchmarkEcho(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What runs cost besides: a bare process start by the standard library as the
+// yardstick, and the price of limits and control groups.
+func BenchmarkStart(b *testing.B) {
+	path := compile(b, echoSource)
+	b.Run("peer=os/exec", func(b *testing.B) {
+		for b.Loop() {
+			exec.Command(path).Run() // it finds no node and ends
+		}
+	})
+	run := consensusRun(b, []string{"x"})
+	b.Run("plain", func(b *testing.B) {
+		bench := newBench(b)
+		for b.Loop() {
+			bench.execute(b, contract.Program{BinPath: path}, run)
+		}
+	})
+	b.Run("limits", func(b *testing.B) {
+		bench := newBench(b)
+		prog := contract.Program{BinPath: path, Limits: contract.Limits{CPUSeconds: 10, MemoryBytes: 1 << 30, OpenFiles: 100, ExecTimeout: time.Second}}
+		for b.Loop() {
+			bench.execute(b, prog, run)
+		}
+	})
+	b.Run("cgroup", func(b *testing.B) {
+		dir := cgroupFolder(b)
+		bench := newBench(b, func(o *contract.Options) { o.Cgroup = dir })
+		for b.Loop() {
+			bench.execute(b, contract.Program{BinPath: path}, run)
+		}
+	})
+	b.Run("node", func(b *testing.B) {
+		prog := nodeProgram(b, `new HotPocket.Contract().init(async ctx => { await ctx.users.list()[0].send("x"); });`)
+		bench := newBench(b)
+		for b.Loop() {
+			bench.execute(b, prog, run)
+		}
+	})
 }

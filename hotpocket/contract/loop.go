@@ -261,6 +261,7 @@ func (e *Execution) reap() {
 	e.result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	e.result.MaxRSS = uint64(usage.Maxrss) << 10
 	e.awaitGroup()
+	e.endCgroup() // before the sockets are drained, so that all of its last words are
 }
 
 // awaitGroup waits until no process of the contract's group runs any more. A

@@ -87,11 +87,16 @@ func (p *Execution) startPostExec(e *Execution) error {
 	if p.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return err
 	}
+	if p.runner.cgroups != nil {
+		if p.cgroup, err = p.runner.cgroups.create(); err != nil {
+			return err
+		}
+	}
 	started := p.runner.spawner.start(command{
 		path: postExecScript,
 		argv: []string{postExecScript, strconv.FormatUint(e.run.LedgerSeq, 10), e.run.LedgerHash.String()},
 		env:  postExecEnvironment(&e.prog), dir: e.run.Dir,
-		files: []uintptr{null.Fd(), stdout, stderr}, cred: e.prog.RunAs,
+		files: []uintptr{null.Fd(), stdout, stderr}, cred: e.prog.RunAs, cgroup: p.cgroup,
 	})
 	for _, s := range p.streams {
 		if s != nil {

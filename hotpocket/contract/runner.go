@@ -24,6 +24,10 @@ type Options struct {
 	// Logs is where the output of consensus runs is kept, besides being copied to
 	// Stdout and Stderr. Nil means that they inherit these and nothing is kept.
 	Logs *Logs
+	// Cgroup is a folder of cgroup v2 in which the node may make groups and which
+	// nobody else uses. With it no process that a run started survives the run;
+	// without it those that left the run's process group do. Empty is none.
+	Cgroup string
 	// NPLGrace is how long a contract that only waits for NPL messages is let
 	// waiting when not all members of the UNL are known to have nothing to say any
 	// more. Then its NPL ends. Zero is DefaultNPLGrace.
@@ -40,6 +44,7 @@ type Runner struct {
 	log            *slog.Logger
 	stdout, stderr *os.File
 	logs           *Logs
+	cgroups        *cgroups // nil without control groups
 	spawner        *spawner
 	buffers        sync.Pool
 	nplGrace       time.Duration
@@ -67,6 +72,9 @@ func NewRunner(o Options) *Runner {
 	if r.stderr == nil {
 		r.stderr = os.Stderr
 	}
+	if o.Cgroup != "" {
+		r.cgroups = newCgroups(o.Cgroup, r.log)
+	}
 	r.buffers.New = func() any { b := make([]byte, recvSize); return &b }
 	return r
 }
@@ -90,6 +98,7 @@ type Execution struct {
 	users []userSocket
 	// streams are standard output and error, nil if inherited.
 	streams [2]*stream
+	cgroup  *cgroup // nil without control groups
 	left    budget
 	start   time.Time
 
@@ -247,11 +256,16 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 	if e.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return e, fmt.Errorf("make epoll: %w", err)
 	}
+	if r.cgroups != nil {
+		if e.cgroup, err = r.cgroups.create(); err != nil {
+			return e, err
+		}
+	}
 	e.logBegin()
 	started := r.spawner.start(command{
 		path: prog.BinPath, argv: slices.Concat([]string{prog.BinPath}, splitArgs(prog.BinArgs)),
 		env: environment(prog.Environment), dir: run.Dir, files: files,
-		cred: prog.RunAs, limits: prog.Limits.rlimits(),
+		cred: prog.RunAs, limits: prog.Limits.rlimits(), cgroup: e.cgroup,
 	})
 	if started.err != nil {
 		e.result.StartError = started.err
@@ -342,6 +356,14 @@ func (e *Execution) closeAll() {
 	}
 	for i := range e.users {
 		e.users[i].close()
+	}
+	e.endCgroup()
+}
+
+func (e *Execution) endCgroup() {
+	if e.cgroup != nil {
+		e.cgroup.end(e.log)
+		e.cgroup = nil
 	}
 }
 

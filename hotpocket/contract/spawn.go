@@ -38,6 +38,7 @@ type command struct {
 	files  []uintptr // become descriptors 0, 1, 2, …
 	cred   *Credential
 	limits []rlimit
+	cgroup *cgroup
 }
 
 type rlimit struct {
@@ -95,6 +96,9 @@ func spawn(c command) spawned {
 	}
 	if c.cred != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: c.cred.UID, Gid: c.cred.GID}
+	}
+	if c.cgroup != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, c.cgroup.fd
 	}
 	var pid int
 	var err error

@@ -72,9 +72,8 @@ func TestTerminationIsSound(t *testing.T) {
 		awake := make([]bool, n) // the contract is doing something and may send
 		ended := make([]bool, n)
 		told := make([]bool, n)
-		budget := 30 // of messages that contracts may still send
-		var network [][]message
-		network = make([][]message, n*n) // in order between each two
+		budget := 30                      // of messages that contracts may still send
+		network := make([][]message, n*n) // in order between each two
 		for i := range nodes {
 			nodes[i].received = map[key.Public]uint64{}
 			nodes[i].reports = map[key.Public]*report{}
