@@ -47,7 +47,8 @@ check: ## format, vet, staticcheck, known vulnerabilities
 	@scripts/check
 
 bench: build ## measure this machine and print a table beside what must hold
-	@$(GO) run ./bench
+	@scripts/need go gcc
+	@$(GO) run ./bench -bin $(BIN)
 
 clean: ## remove what was built
 	rm -rf bin

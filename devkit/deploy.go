@@ -318,18 +318,18 @@ func (c *Cluster) startNodes(ctx context.Context, nodes []int) error {
 			return err
 		}
 	}
-	return c.await(ctx, nodes, ended, startTimeout, "answer", func(control.Status) bool { return true })
+	return c.await(ctx, nodes, ended, startTimeout, "answer", func(int, control.Status) bool { return true })
 }
 
 // awaitLedger waits until each of the nodes has closed ledger seq.
 func (c *Cluster) awaitLedger(ctx context.Context, nodes []int, seq uint64) error {
 	what := fmt.Sprintf("have closed ledger %d", seq)
-	return c.await(ctx, nodes, nil, startTimeout+4*c.roundtime(), what, func(s control.Status) bool { return s.LedgerSeqNo >= seq })
+	return c.await(ctx, nodes, nil, startTimeout+4*c.roundtime(), what, func(_ int, s control.Status) bool { return s.LedgerSeqNo >= seq })
 }
 
 // await waits until ok holds of each of the nodes' status, and says which lags
 // and why when it does not come to that.
-func (c *Cluster) await(ctx context.Context, nodes []int, ended map[int]<-chan struct{}, limit time.Duration, what string, ok func(control.Status) bool) error {
+func (c *Cluster) await(ctx context.Context, nodes []int, ended map[int]<-chan struct{}, limit time.Duration, what string, ok func(i int, s control.Status) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -338,7 +338,7 @@ func (c *Cluster) await(ctx context.Context, nodes []int, ended map[int]<-chan s
 	for first := true; ; first = false {
 		waiting = slices.DeleteFunc(waiting, func(i int) bool {
 			s, err := control.Fetch(ctx, c.NodeDir(i))
-			return err == nil && ok(s)
+			return err == nil && ok(i, s)
 		})
 		if len(waiting) == 0 {
 			return nil

@@ -66,8 +66,8 @@ func (c *Cluster) catchUp(ctx context.Context, nodes []int) error {
 		c.env.Report.Step(fmt.Sprintf("note: %d of %d members run; ledgers close again when %d do", running, len(unl), q))
 		return nil
 	}
-	err = c.await(ctx, nodes, nil, catchUpTimeout, "have caught up", func(s control.Status) bool {
-		return s.LedgerSeqNo >= newest && s.VoteStatus == "synced" && s.Sync == nil
+	err = c.await(ctx, nodes, nil, catchUpTimeout, "have caught up", func(i int, s control.Status) bool {
+		return s.LedgerSeqNo >= newest && c.agrees(ctx, i, s)
 	})
 	var late *lateError
 	if errors.As(err, &late) {
@@ -75,6 +75,26 @@ func (c *Cluster) catchUp(ctx context.Context, nodes []int) error {
 		return nil
 	}
 	return err
+}
+
+// agrees reports whether node i, whose status is s, has what a member has: the
+// same last ledger and the same state after it.
+func (c *Cluster) agrees(ctx context.Context, i int, s control.Status) bool {
+	if s.VoteStatus != "synced" || s.Sync != nil {
+		return false
+	}
+	members := c.members()
+	for _, j := range members {
+		if j == i {
+			continue
+		}
+		m, err := control.Fetch(ctx, c.NodeDir(j))
+		if err == nil && m.LedgerSeqNo == s.LedgerSeqNo && m.VoteStatus == "synced" {
+			return m.LedgerHash == s.LedgerHash && m.StateHash == s.StateHash && m.PatchHash == s.PatchHash
+		}
+	}
+	// Alone it has nobody to differ from.
+	return len(members) == 1 && members[0] == i
 }
 
 func started(nodes []int) string {
@@ -194,8 +214,8 @@ func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 			return err
 		}
 		c.env.Report.Step(fmt.Sprintf("node %d runs and is no member; user port %d", n, cfg.User.Port))
-		return c.await(ctx, []int{n}, nil, startTimeout+10*c.roundtime(), "follow", func(s control.Status) bool {
-			return s.LedgerSeqNo > 0 && s.VoteStatus == "synced"
+		return c.await(ctx, []int{n}, nil, startTimeout+10*c.roundtime(), "follow", func(i int, s control.Status) bool {
+			return s.LedgerSeqNo > 0 && c.agrees(ctx, i, s)
 		})
 	})
 	return n, err
