@@ -244,7 +244,7 @@ func TestKilledAnywhere(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/fs/seed/state/sub/file", "1")
 	write(t, dir+"/fs/seed/patch.cfg", "p")
-	t.Cleanup(func() { Unmount(dir + "/fs") })
+	t.Cleanup(func() { Release(dir + "/fs") })
 	powerLost := 0
 	for round := range rounds {
 		seed := rng.Uint64()
@@ -269,7 +269,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("round %d (seed %d, %d steps): the child ended by itself: %v\n%s", round, seed, steps, err, out.String())
 		}
-		Unmount(filepath.Join(dir, fmt.Sprint("other", seed)))
+		Release(filepath.Join(dir, fmt.Sprint("other", seed)))
 		must(t, os.RemoveAll(filepath.Join(dir, fmt.Sprint("other", seed))))
 		cfg := Config{Dir: dir + "/fs", Log: slog.New(slog.DiscardHandler)}
 		var lines []ledgerLine
@@ -351,7 +351,12 @@ func TestPowerFailureNeverGivesAWrongRoot(t *testing.T) {
 		}))
 		for range rng.IntN(4) {
 			if len(files) > 0 {
-				must(t, os.Truncate(files[rng.IntN(len(files))], 0))
+				p := files[rng.IntN(len(files))]
+				fi, err := os.Stat(p)
+				must(t, err)
+				must(t, os.Chmod(p, 0o600))
+				must(t, os.Truncate(p, 0))
+				must(t, os.Chmod(p, fi.Mode()))
 			}
 		}
 		d = openTest(t, dir, func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })

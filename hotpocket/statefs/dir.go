@@ -213,14 +213,14 @@ func (d *Dir) openFolders() error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("the state is in use by another process: %w", err)
 	}
-	if err := Unmount(d.paths.root); err != nil {
+	if err := unmountSides(d.paths.root); err != nil {
 		return err
 	}
 	for _, o := range []struct {
 		fd   *int
 		path string
 	}{{&d.work, d.paths.rw}, {&d.objects, filepath.Join(d.paths.store, "objects")}, {&d.tmp.fd, filepath.Join(d.paths.store, "tmp")}} {
-		if *o.fd, err = openDirAt(unix.AT_FDCWD, o.path); err != nil {
+		if *o.fd, err = openDir(unix.AT_FDCWD, o.path); err != nil {
 			return fmt.Errorf("open folder %s: %w", o.path, err)
 		}
 	}
@@ -292,7 +292,7 @@ func (d *Dir) openWorking() error {
 	case !errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("make state folder: %w", err)
 	}
-	if d.state, err = openDirAt(d.work, "state"); err != nil {
+	if d.state, err = openDir(d.work, "state"); err != nil {
 		return fmt.Errorf("open state folder: %w", err)
 	}
 	return nil
@@ -313,7 +313,7 @@ func (d *Dir) openSides() error {
 		s := &side{name: name, top: -1, state: -1}
 		d.sides[i] = s
 		var err error
-		if s.top, err = openDirAt(unix.AT_FDCWD, path); err != nil {
+		if s.top, err = openDir(unix.AT_FDCWD, path); err != nil {
 			return fmt.Errorf("open folder %s: %w", path, err)
 		}
 		if err := writableDir(s.top); err != nil {
@@ -322,7 +322,7 @@ func (d *Dir) openSides() error {
 		if err := unix.Mkdirat(s.top, "state", 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("make %s/state: %w", path, err)
 		}
-		if s.state, err = openDirAt(s.top, "state"); err != nil {
+		if s.state, err = openDir(s.top, "state"); err != nil {
 			return fmt.Errorf("open %s/state: %w", path, err)
 		}
 	}
@@ -510,6 +510,11 @@ func (d *Dir) Close() error {
 	if err := unix.Syncfs(d.work); err != nil {
 		return fmt.Errorf("close state: flush: %w", err)
 	}
+	if !d.mounted {
+		if err := Release(d.paths.root); err != nil {
+			return fmt.Errorf("close state: %w", err)
+		}
+	}
 	d.meta.rec.clean = true
 	if err := d.meta.write(); err != nil {
 		return fmt.Errorf("close state: %w", err)
@@ -538,7 +543,7 @@ func (d *Dir) saveIndex() error {
 // release closes and unmounts everything.
 func (d *Dir) release() {
 	if d.mounted {
-		if err := Unmount(d.paths.root); err != nil {
+		if err := unmountSides(d.paths.root); err != nil {
 			d.log.Warn("state stays mounted", "error", err)
 		}
 	}

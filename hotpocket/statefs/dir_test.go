@@ -117,10 +117,10 @@ func commitRun(t tb, d *Dir, seq uint64, fn func(dir string)) Version {
 func scratchRoot(t tb, dir string) digest.Hash {
 	t.Helper()
 	tmp := t.TempDir()
-	fd, err := openDirAt(unix.AT_FDCWD, dir)
+	fd, err := openDir(unix.AT_FDCWD, dir)
 	must(t, err)
 	defer unix.Close(fd)
-	tfd, err := openDirAt(unix.AT_FDCWD, tmp)
+	tfd, err := openDir(unix.AT_FDCWD, tmp)
 	must(t, err)
 	defer unix.Close(tfd)
 	s := scanner{log: slog.New(slog.DiscardHandler), tmp: &tmpFolder{fd: tfd}}

@@ -21,24 +21,43 @@ import (
 
 const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
-func openDirAt(parent int, name string) (int, error) {
-	fd, err := openRetry(parent, name, dirFlags)
-	if errors.Is(err, unix.EACCES) {
-		var st unix.Stat_t
-		if e := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); e != nil {
-			return -1, e
-		}
-		if e := unix.Fchmodat(parent, name, st.Mode&modeBits|0o700, 0); e != nil {
-			return -1, err
-		}
-		fd, err = openRetry(parent, name, dirFlags)
-		if e := unix.Fchmodat(parent, name, st.Mode&modeBits, 0); e != nil && err == nil {
-			unix.Close(fd)
-			return -1, e
-		}
+// openDirAt opens a folder. done closes it; if its mode locked us out, it is
+// locked again then.
+func openDirAt(parent int, name string) (fd int, done func(), err error) {
+	fd, err = openRetry(parent, name, dirFlags)
+	if err != nil && !errors.Is(err, unix.EACCES) {
+		return -1, nil, err
 	}
-	return fd, err
+	if os.Geteuid() == 0 {
+		return fd, func() { closeFd(fd) }, err
+	}
+	var st unix.Stat_t
+	if e := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); e != nil {
+		closeFd(fd)
+		return -1, nil, e
+	}
+	mode := st.Mode & modeBits
+	if err == nil && mode&0o500 == 0o500 {
+		return fd, func() { closeFd(fd) }, nil
+	}
+	closeFd(fd)
+	if e := unix.Fchmodat(parent, name, mode|0o700, 0); e != nil {
+		return -1, nil, e
+	}
+	fd, err = openRetry(parent, name, dirFlags)
+	if err != nil {
+		return -1, nil, err
+	}
+	return fd, func() {
+		// If this fails the folder has another mode than before, and whoever
+		// compares modes will notice.
+		_ = unix.Fchmod(fd, mode)
+		closeFd(fd)
+	}, nil
 }
+
+// openDir opens a folder of our own, for good.
+func openDir(parent int, name string) (int, error) { return openRetry(parent, name, dirFlags) }
 
 func openFileAt(parent int, name string) (*os.File, error) {
 	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
@@ -75,26 +94,16 @@ func openRetry(parent int, name string, flags int) (int, error) {
 // openPath opens the file at a slash separated path below root, refusing links
 // on the way.
 func openPath(root int, path string) (*os.File, error) {
-	dir, owned := root, false
-	defer func() {
-		if owned {
-			unix.Close(dir)
-		}
-	}()
-	for {
-		name, rest, more := strings.Cut(path, "/")
-		if !more {
-			return openFileAt(dir, name)
-		}
-		next, err := openDirAt(dir, name)
-		if err != nil {
-			return nil, err
-		}
-		if owned {
-			unix.Close(dir)
-		}
-		dir, owned, path = next, true, rest
+	name, rest, more := strings.Cut(path, "/")
+	if !more {
+		return openFileAt(root, name)
 	}
+	dir, done, err := openDirAt(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return openPath(dir, rest)
 }
 
 // names returns the names in an open folder, sorted.
@@ -138,14 +147,14 @@ func removeAt(parent int, name string) error {
 	if e := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR); e == nil {
 		return nil
 	}
-	fd, e := openDirAt(parent, name)
+	fd, done, e := openDirAt(parent, name)
 	if e != nil {
 		if errors.Is(e, unix.ENOTDIR) {
 			return err
 		}
 		return e
 	}
-	defer unix.Close(fd)
+	defer done()
 	if err := writableDir(fd); err != nil {
 		return err
 	}

@@ -12,9 +12,41 @@ import (
 // sideNames are the folders below mnt in which read requests run.
 var sideNames = [2]string{"ro.0", "ro.1"}
 
-// Unmount detaches what a node that died left mounted below its contract_fs, so
-// that the folder can be removed. It is not an error when nothing is mounted.
-func Unmount(dir string) error {
+// Release makes a contract_fs removable after its node died: it detaches what
+// is still mounted below it and gives back the write permission of folders that
+// were read-only. No node may be running on it. It is not an error when there is
+// nothing to do. A node that was stopped properly has done it itself.
+func Release(dir string) error {
+	if err := unmountSides(dir); err != nil {
+		return fmt.Errorf("release %s: %w", dir, err)
+	}
+	for _, name := range sideNames {
+		if err := unlockFolders(filepath.Join(dir, "mnt", name)); err != nil {
+			return fmt.Errorf("release %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// unlockFolders lets the owner remove what is in a folder and all below it.
+func unlockFolders(path string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	err := filepath.WalkDir(path, func(p string, e os.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return err
+		}
+		// WalkDir reads the folder after this.
+		return os.Chmod(p, 0o755)
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func unmountSides(dir string) error {
 	for _, name := range sideNames {
 		if err := unmountAll(filepath.Join(dir, "mnt", name)); err != nil {
 			return err

@@ -81,8 +81,8 @@ func (d *Dir) recover(ctx context.Context, found, trusted bool) error {
 		if s.holds.tree.Hash == m.holds.Root && m.settled {
 			s.holds.Version, s.holds.patch = m.holds, r.patches[m.holds.Patch]
 		}
-		if rec.mounted != d.mounted {
-			if err := d.chmodSide(s); err != nil {
+		if rec.mounted != d.mounted || !d.mounted {
+			if err := d.chmodSide(s, rec.mounted != d.mounted); err != nil {
 				return fmt.Errorf("set modes in %s: %w", s.name, err)
 			}
 		}
@@ -311,19 +311,23 @@ func (d *Dir) takeModes(n, like *node) error {
 	return n.seal()
 }
 
-// chmodSide gives everything in a side the mode it has to have, after the node
-// has gained or lost the right to mount.
-func (d *Dir) chmodSide(s *side) error {
+// chmodSide gives all folders in a side the modes they have to have: without
+// mounts they are writable while no node runs. After the node has gained or lost
+// the right to mount it is the turn of the files, too.
+func (d *Dir) chmodSide(s *side, files bool) error {
 	var walk func(dir int, n *node) error
 	walk = func(dir int, n *node) error {
 		for _, k := range n.kids {
 			switch k.Kind {
 			case KindFile:
+				if !files {
+					continue
+				}
 				if err := unix.Fchmodat(dir, k.Name, uint32(d.viewMode(k.Mode)), 0); err != nil {
 					return err
 				}
 			case KindDir:
-				fd, err := openDirAt(dir, k.Name)
+				fd, err := openDir(dir, k.Name)
 				if err != nil {
 					return err
 				}

@@ -198,16 +198,13 @@ func (d *Dir) copyObject(ctx context.Context, path string, n *node, name string)
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
 		return nil, err
 	}
-	now := sigOf(&st)
-	now.racy = n.sig.racy
-	if now != n.sig || uint64(st.Size) != n.Size {
-		return nil, ErrChanged
-	}
 	f, err := openFileAt(d.objects, name)
 	if err != nil {
 		return nil, err
 	}
-	if n.sig.racy {
+	now := sigOf(&st)
+	if now != n.sig || uint64(st.Size) != n.Size {
+		// Racy, changed, or only touched: reading a locked file is enough.
 		ok, err := hasContent(ctx, f, n.Size, n.Hash)
 		if err == nil && !ok {
 			err = ErrChanged

@@ -38,6 +38,11 @@ type scanner struct {
 // scan returns the tree of the open folder fd. prev, which may be nil, is an
 // earlier scan of the same folder.
 func (s *scanner) scan(ctx context.Context, fd int, prev *node) (*node, error) {
+	// The mode of the top folder is not part of the state, but a contract may
+	// have locked it.
+	if err := writableDir(fd); err != nil {
+		return nil, err
+	}
 	top := Entry{Kind: KindDir}
 	return s.dir(ctx, fd, top, prev, "", 0)
 }
@@ -151,11 +156,14 @@ func (s *scanner) entry(ctx context.Context, dir int, name string, old *node, pa
 		}
 		return &node{Entry: Entry{Name: name, Kind: KindFile, Mode: mode, Size: uint64(st.Size)}}, true, nil
 	case unix.S_IFDIR:
-		fd, err := openDirAt(dir, name)
+		fd, done, err := openDirAt(dir, name)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, false, nil
+		}
 		if err != nil {
 			return nil, false, fmt.Errorf("open folder %s: %w", full, err)
 		}
-		defer unix.Close(fd)
+		defer done()
 		k, err := s.dir(ctx, fd, Entry{Name: name, Kind: KindDir, Mode: mode}, old, full, depth+1)
 		return k, false, err
 	case unix.S_IFLNK:

@@ -104,7 +104,7 @@ func (d *Dir) Stage(ctx context.Context) (_ Staging, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	if s.dir, err = openDirAt(unix.AT_FDCWD, path); err != nil {
+	if s.dir, err = openDir(unix.AT_FDCWD, path); err != nil {
 		return nil, err
 	}
 	if s.pack, err = openPack(filepath.Join(path, "folders")); err != nil {

@@ -25,6 +25,7 @@ package statefs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"evernode/internal/digest"
 )
@@ -35,6 +36,11 @@ type Version struct {
 	Seq   uint64
 	Root  digest.Hash
 	Patch digest.Hash
+}
+
+// String returns "seq root/patch" with short hashes, for logs.
+func (v Version) String() string {
+	return fmt.Sprintf("%d %s/%s", v.Seq, v.Root.Short(), v.Patch.Short())
 }
 
 // Errors that callers tell apart.

@@ -94,7 +94,13 @@ func (t *transform) entry(ctx context.Context, dir int, old, k *node, path strin
 				return fmt.Errorf("make folder %s: %w", path, err)
 			}
 		}
-		fd, err := openDirAt(dir, k.Name)
+		// Not openDirAt: the folder gets its mode below.
+		fd, err := openDir(dir, k.Name)
+		if errors.Is(err, unix.EACCES) {
+			if err = unix.Fchmodat(dir, k.Name, 0o700, 0); err == nil {
+				fd, err = openDir(dir, k.Name)
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("open folder %s: %w", path, err)
 		}

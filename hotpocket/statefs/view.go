@@ -181,7 +181,7 @@ func (d *Dir) privateTree(dir int, path string, depth int) (*node, error) {
 			}
 			k.Hash = digest.Sum(b)
 		case unix.S_IFDIR:
-			fd, err := openDirAt(dir, name)
+			fd, done, err := openDirAt(dir, name)
 			if errors.Is(err, unix.ENOENT) {
 				continue
 			}
@@ -189,7 +189,7 @@ func (d *Dir) privateTree(dir int, path string, depth int) (*node, error) {
 				return nil, err
 			}
 			sub, err := d.privateTree(fd, join(path, name), depth+1)
-			unix.Close(fd)
+			done()
 			if err != nil {
 				return nil, err
 			}
