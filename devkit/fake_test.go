@@ -40,7 +40,7 @@ type fakeStatus struct{ cfg *config.Config }
 
 func (f fakeStatus) Status(context.Context) (control.Status, error) {
 	return control.Status{
-		PublicKey:   f.cfg.Node.PublicKey.String(),
+		PublicKey: f.cfg.Node.PublicKey.String(),
 		// The same on all nodes, as they agree.
 		LedgerSeqNo: uint64(time.Now().UnixMilli() / 200),
 		LedgerHash:  "aabbccddeeff",
