@@ -87,7 +87,7 @@ func checkPeer(s string) error {
 // controlFromContract takes a control message that the contract sent.
 func (e *Execution) controlFromContract(b []byte) {
 	if len(b) > MaxPacket {
-		e.log.Warn("contract sent a control message that is too large, it is ignored", "limit", MaxPacket)
+		e.complain("contract sent a control message that is too large, it is ignored", "limit", MaxPacket)
 		return
 	}
 	change, err := parseControl(b)
@@ -95,7 +95,7 @@ func (e *Execution) controlFromContract(b []byte) {
 	case errors.Is(err, errControlUnknown):
 		e.log.Debug("control message ignored", "reason", err)
 	case err != nil:
-		e.log.Warn("contract sent a malformed control message, it is ignored", "error", err)
+		e.complain("contract sent a malformed control message, it is ignored", "error", err)
 	case e.hooks.Peers != nil:
 		e.hooks.Peers(change)
 	}

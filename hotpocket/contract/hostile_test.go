@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -499,5 +500,70 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	var ws syscall.WaitStatus
 	if pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil); err != syscall.ECHILD {
 		t.Errorf("a child is left: %d, %v", pid, err)
+	}
+}
+
+// A contract cannot fill the node's log with its mistakes.
+func TestComplaintsAreBounded(t *testing.T) {
+	b := newBench(t)
+	b.execute(t, hostile(t, "control-flood"), consensusRun(t, []string{"x"}))
+	if n := strings.Count(b.log.String(), "\n"); n > 12 {
+		t.Errorf("%d lines were logged", n)
+	}
+	b.logged(t, "not logged")
+}
+
+// A closed runner says so.
+func TestClosedRunner(t *testing.T) {
+	r := contract.NewRunner(contract.Options{})
+	r.Close()
+	if _, err := r.Execute(t.Context(), hostile(t, "exit 0"), consensusRun(t), contract.Hooks{}); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Error(err)
+	}
+}
+
+// Contracts die with the node.
+func TestContractDiesWithTheNode(t *testing.T) {
+	if os.Getenv("CONTRACT_TEST_DIE") != "" {
+		r := contract.NewRunner(contract.Options{})
+		r.Execute(t.Context(), hostile(t, "hang"), consensusRun(t, []string{"x"}), contract.Hooks{})
+		return
+	}
+	compile(t, hostileSource)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestContractDiesWithTheNode$")
+	cmd.Env = append(os.Environ(), "CONTRACT_TEST_DIE=1", "TMPDIR="+t.TempDir())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	child := ""
+	poll(t, "the contract to start", func() bool {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
+		for _, f := range tasks {
+			b, _ := os.ReadFile(f)
+			for _, pid := range strings.Fields(string(b)) {
+				if comm, _ := os.ReadFile("/proc/" + pid + "/comm"); string(comm) == "hostile\n" {
+					child = pid
+				}
+			}
+		}
+		return child != ""
+	})
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	poll(t, "the contract to die", func() bool {
+		b, err := os.ReadFile("/proc/" + child + "/stat")
+		return err != nil || strings.Contains(string(b), ") Z ")
+	})
+}
+
+func poll(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
 	}
 }

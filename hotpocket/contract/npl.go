@@ -66,7 +66,7 @@ func (e *Execution) deliverMessage(from key.Public, data []byte) {
 // nplFromContract takes a message that the contract sent.
 func (e *Execution) nplFromContract(data []byte) {
 	if len(data) > MaxPacket {
-		e.log.Warn("contract sent an NPL message that is too large, it is dropped", "limit", MaxPacket)
+		e.complain("contract sent an NPL message that is too large, it is dropped", "limit", MaxPacket)
 		return
 	}
 	if e.hooks.NPL == nil {

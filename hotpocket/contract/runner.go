@@ -104,6 +104,7 @@ type Execution struct {
 
 	nplOutBytes uint64
 	nplOutFull  bool
+	complaints  int    // messages of the contract that were complained of
 	probe       *probe // nil in a read request
 
 	// mu guards what other goroutines reach while the run lasts. The sockets of
@@ -267,6 +268,9 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 		env: environment(prog.Environment), dir: run.Dir, files: files,
 		cred: prog.RunAs, limits: prog.Limits.rlimits(), cgroup: e.cgroup,
 	})
+	if started.err != nil && !started.program {
+		return e, started.err
+	}
 	if started.err != nil {
 		e.result.StartError = started.err
 		return e, nil
@@ -282,6 +286,17 @@ func (r *Runner) begin(ctx context.Context, prog Program, run Run, hooks Hooks) 
 		return e, err
 	}
 	return e, nil
+}
+
+// complain logs what is wrong with a message of the contract, a few times in a
+// run: a contract must not be able to fill the node's log.
+func (e *Execution) complain(msg string, args ...any) {
+	const limit = 10
+	if e.complaints++; e.complaints <= limit {
+		e.log.Warn(msg, args...)
+	} else if e.complaints == limit+1 {
+		e.log.Warn("contract sent more messages that cannot be used, they are not logged")
+	}
 }
 
 // checkRun refuses what could not be told to a contract or be answered by it.

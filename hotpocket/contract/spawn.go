@@ -21,6 +21,7 @@ import (
 // a node that is killed, instead of writing on into the state.
 type spawner struct {
 	requests chan spawnRequest
+	quit     chan struct{}
 	done     chan struct{}
 }
 
@@ -49,16 +50,22 @@ type rlimit struct {
 type spawned struct {
 	pid, pidfd int
 	err        error
+	program    bool // err is the program's fault, not the node's or the machine's
 }
 
 func newSpawner() *spawner {
-	s := &spawner{requests: make(chan spawnRequest), done: make(chan struct{})}
+	s := &spawner{requests: make(chan spawnRequest), quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		// Never unlocked: the thread ends with the goroutine.
 		runtime.LockOSThread()
-		for req := range s.requests {
-			req.reply <- spawn(req.command)
+		for {
+			select {
+			case req := <-s.requests:
+				req.reply <- spawn(req.command)
+			case <-s.quit:
+				return
+			}
 		}
 	}()
 	return s
@@ -66,13 +73,17 @@ func newSpawner() *spawner {
 
 func (s *spawner) start(c command) spawned {
 	reply := make(chan spawned, 1)
-	s.requests <- spawnRequest{c, reply}
-	return <-reply
+	select {
+	case s.requests <- spawnRequest{c, reply}:
+		return <-reply
+	case <-s.quit:
+		return spawned{err: errors.New("the runner is closed")}
+	}
 }
 
 // close ends the thread, which kills what it started and still runs.
 func (s *spawner) close() {
-	close(s.requests)
+	close(s.quit)
 	<-s.done
 }
 
@@ -113,7 +124,11 @@ func spawn(c command) spawned {
 		time.Sleep(time.Millisecond)
 	}
 	if err != nil {
-		return spawned{err: describeStartError(c, err)}
+		switch err {
+		case unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EBADF, unix.EIO:
+			return spawned{err: fmt.Errorf("start a process: %w", err)}
+		}
+		return spawned{err: describeStartError(c, err), program: true}
 	}
 	if pidfd < 0 {
 		unix.Kill(pid, unix.SIGKILL)

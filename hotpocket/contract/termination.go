@@ -152,21 +152,16 @@ func (t *termination) complete(self key.Public, unl []UNLMember) bool {
 	}
 	for _, from := range unl {
 		n, known := sent(from.Key)
-		if !known {
+		if !known || from.Key != self && t.received[from.Key] != n {
 			return false
 		}
 		for _, to := range unl {
-			switch {
-			case to.Key == from.Key: // its own words come back to it at once
-			case to.Key == self:
-				if t.received[from.Key] != n {
-					return false
-				}
-			default:
-				r := t.reports[to.Key]
-				if r == nil || !r.ended && r.received[from.Key] != n {
-					return false
-				}
+			if to.Key == self || to.Key == from.Key { // one's own words come back at once
+				continue
+			}
+			r := t.reports[to.Key]
+			if r == nil || !r.ended && r.received[from.Key] != n {
+				return false
 			}
 		}
 	}

@@ -148,3 +148,19 @@ func TestTerminationIsSound(t *testing.T) {
 		}
 	}
 }
+
+// A node outside the UNL hears messages too and must have heard all.
+func TestTerminationOutsideTheUNL(t *testing.T) {
+	unl := []UNLMember{{Key: member(1)}, {Key: member(2)}}
+	told := termination{quiet: true, received: map[key.Public]uint64{member(1): 2, member(2): 1}, reports: map[key.Public]*report{
+		member(1): {sent: 2, received: map[key.Public]uint64{member(2): 1}},
+		member(2): {sent: 1, ended: true},
+	}}
+	if !told.complete(member(9), unl) {
+		t.Error("all has been heard")
+	}
+	told.received[member(1)] = 1
+	if told.complete(member(9), unl) {
+		t.Error("a message is still to come")
+	}
+}

@@ -125,6 +125,8 @@ int main(int argc, char **argv) {
         send(c.control_fd, big, sizeof big, 0);
         for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
             send(c.control_fd, messages[i], strlen(messages[i]), 0);
+    } else if (!strcmp(what, "control-flood")) {
+        for (int i = 0; i < 1000; i++) send(c.control_fd, "nonsense", 8, 0);
     } else if (!strcmp(what, "control-echo")) { /* sends back what the node says */
         char b[100];
         ssize_t n = read(c.control_fd, b, sizeof b);
