@@ -316,6 +316,15 @@ func TestTooLarge(t *testing.T) {
 			u.wantClose(closeTooLarge)
 		})
 	}
+	// The reason arrives even while the user goes on sending.
+	flood := s.connect(t, 0x2a, usermsg.JSON)
+	header := appendHeader(nil, 8<<20)
+	header[1] |= 0x80
+	if _, err := flood.ws.NetConn().Write(append(header, make([]byte, 8<<20)...)); err != nil {
+		t.Fatal(err)
+	}
+	flood.wantClose(closeTooLarge)
+
 	u := s.connect(t, 0x2a, usermsg.JSON)
 	u.write([]byte(`{"type":"lcl","x":"` + strings.Repeat("x", 99_000) + `"}`))
 	get[*usermsg.LCL](u)

@@ -6,13 +6,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha1"
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -671,5 +676,51 @@ func TestCloseLeavesNothing(t *testing.T) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 		}
+	}
+}
+
+// A node that breaks the WebSocket protocol costs its own connection only.
+func TestHostileNode(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"negative length": {0x82, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 'x'},
+		"too large":       {0x82, 127, 0, 0, 0, 0x10, 0, 0, 0, 0, 'x'},
+		"garbage":         {0x82, 3, 'a', 'b', 'c'},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			certFile, keyFile := writeCertificate(t)
+			cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := make(chan struct{}, 100)
+			srv := &http.Server{
+				TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}},
+				Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					accept := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+					conn, _, err := w.(http.Hijacker).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(accept[:]))
+					conn.Write(frame)
+					served <- struct{}{}
+					io.Copy(io.Discard, conn)
+				}),
+			}
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer srv.Close()
+			go srv.ServeTLS(ln, "", "")
+			_, err = Connect(context.Background(), Options{Key: testKey(t, 1), Servers: []string{"wss://" + ln.Addr().String()}, GiveUpAfter: 300 * time.Millisecond})
+			if !errors.Is(err, ErrDisconnected) {
+				t.Errorf("error %v", err)
+			}
+			receive(t, served)
+		})
 	}
 }
