@@ -6,7 +6,7 @@ SOURCES   := $(shell find . -name '*.go' -not -path './node_modules/*') go.mod g
 # Long enough for the slowest package on a small machine, short enough to notice a hang.
 TIMEOUT   ?= 15m
 # Packages whose tests are worth the cost of the race detector and quick under it.
-RACE      ?= ./hotpocket/config/... ./hotpocket/control/...
+RACE      ?= ./hotpocket/config ./hotpocket/control ./hotpocket/nodelog ./hotpocket/gateway ./hotpocket/mesh ./sdk/client ./devkit
 PKGS      ?= ./...
 # The version comes from git where git is there and trusts this folder.
 VCS       := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
