@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"evernode/hotpocket/output"
 )
@@ -37,40 +38,58 @@ func DecodeMessage(p Protocol, data []byte) (Message, error) {
 		Message
 		take(k string, v value) error
 	}
+	// The fields without which the message says nothing.
+	var required []string
 	switch typ {
 	case "contract_input_status":
-		m = new(InputStatus)
+		m, required = new(InputStatus), []string{"status", "input_hash"}
 	case "contract_output":
-		m = new(Output)
+		m, required = new(Output), []string{"ledger_seq_no", "ledger_hash", "outputs", "output_hash", "hash_tree", "unl_sig"}
 	case "contract_read_response":
-		m = new(ReadResponse)
+		m, required = new(ReadResponse), []string{"reply_for", "content"}
 	case "stat_response":
-		m = new(Stat)
+		m, required = new(Stat), []string{"hp_version", "ledger_seq_no", "ledger_hash", "vote_status", "current_unl", "peers"}
 	case "lcl_response":
-		m = new(LCL)
+		m, required = new(LCL), []string{"ledger_seq_no", "ledger_hash"}
 	case "unl_change":
-		m = new(UNLChange)
+		m, required = new(UNLChange), []string{"unl"}
 	case "ledger_query_result":
-		m = new(QueryResult)
+		m, required = new(QueryResult), []string{"reply_for", "results"}
 	case "ledger_event":
 		switch event {
 		case "ledger_created":
-			m = new(LedgerCreated)
+			m, required = new(LedgerCreated), []string{"ledger"}
 		case "vote_status":
-			m = new(VoteStatus)
+			m, required = new(VoteStatus), []string{"vote_status"}
 		}
 	case "health_event":
 		switch event {
 		case "proposal":
-			m = new(ProposalHealth)
+			m, required = new(ProposalHealth), []string{"comm_latency", "read_latency", "batch_size"}
 		case "connectivity":
-			m = new(Connectivity)
+			m, required = new(Connectivity), []string{"peer_count", "weakly_connected"}
 		}
 	}
 	if m == nil {
 		return nil, fmt.Errorf("%w: %.40q %.40q", ErrUnknownType, typ, event)
 	}
-	err = doc.object(func(k []byte, v value) error { return m.take(string(k), v) })
+	err = doc.object(func(k []byte, v value) error {
+		if i := slices.Index(required, string(k)); i >= 0 {
+			required = slices.Delete(required, i, i+1)
+		}
+		return m.take(string(k), v)
+	})
+	if st, ok := m.(*InputStatus); ok && err == nil {
+		switch {
+		case st.Accepted && st.LedgerHash.IsZero():
+			required = append(required, "ledger_hash")
+		case !st.Accepted && st.Reason == "":
+			required = append(required, "reason")
+		}
+	}
+	if err == nil && len(required) > 0 {
+		err = fmt.Errorf("no %s", required[0])
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", typ, err)
 	}

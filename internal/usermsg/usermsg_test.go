@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -150,7 +151,7 @@ func messages() []Message {
 		&LedgerCreated{Ledger: rec},
 		&VoteStatus{Status: VoteDesync},
 		&ProposalHealth{CommLatency: Latency{1, 2, 3}, ReadLatency: Latency{4, 5, 6}, BatchSize: 7},
-		&Connectivity{PeerCount: 3, WeaklyConnected: true},
+		&Connectivity{PeerCount: 3},
 		&QueryResult{ReplyFor: "q", Results: []LedgerRecord{full, bare, rec}},
 		&QueryResult{ReplyFor: "q", Error: ErrorExecFailure, Results: []LedgerRecord{}},
 	}
@@ -234,6 +235,36 @@ func TestMessageText(t *testing.T) {
 	} {
 		if got := string(c.m.Append(nil, JSON)); got != c.want {
 			t.Errorf("\n got %s\nwant %s", got, c.want)
+		}
+	}
+}
+
+// A message that lacks what it is about is not taken for one with zeros.
+func TestMissingFields(t *testing.T) {
+	for _, want := range messages() {
+		data := want.Append(nil, JSON)
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(data, &fields); err != nil {
+			t.Fatal(err)
+		}
+		for name := range fields {
+			switch name {
+			case "error", "round_time", "contract_execution_enabled", "read_requests_enabled", "is_full_history_node", "weakly_connected":
+				continue
+			case "ledger_seq_no":
+				if _, ok := want.(*InputStatus); ok {
+					continue
+				}
+			}
+			without := maps.Clone(fields)
+			delete(without, name)
+			b, err := json.Marshal(without)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, err := DecodeMessage(JSON, b); err == nil {
+				t.Errorf("%s was read as %+v", b, m)
+			}
 		}
 	}
 }

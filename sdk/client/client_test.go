@@ -31,6 +31,8 @@ import (
 	"evernode/hotpocket/output"
 	"evernode/internal/digest"
 	"evernode/internal/usermsg"
+
+	"github.com/lxzan/gws"
 )
 
 const patience = 10 * time.Second
@@ -723,4 +725,51 @@ func TestHostileNode(t *testing.T) {
 			receive(t, served)
 		})
 	}
+}
+
+// impostor is a node that claims a key which it does not have.
+type impostor struct {
+	gws.BuiltinEventHandler
+	t     *testing.T
+	asked chan struct{}
+}
+
+func (i impostor) OnOpen(socket *gws.Conn) {
+	socket.WriteMessage(gws.OpcodeBinary, usermsg.AppendChallenge(nil, usermsg.Challenge{HPVersion: "0.6.4", ContractID: "contract", ContractVersion: "1.0", Challenge: "00112233445566778899aabbccddeeff"}))
+}
+
+func (i impostor) OnMessage(socket *gws.Conn, m *gws.Message) {
+	r, err := usermsg.DecodeChallengeResponse(m.Bytes())
+	if err != nil {
+		i.t.Error(err)
+		return
+	}
+	proof := usermsg.ServerProof(r.ServerChallenge, "contract", "1.0")
+	claimed := testKey(i.t, 1).Public()
+	socket.WriteMessage(gws.OpcodeBinary, usermsg.AppendServerResponse(nil, usermsg.ServerResponse{Sig: testKey(i.t, 2).Sign(proof), Public: claimed, UNL: []key.Public{claimed}}))
+	select {
+	case i.asked <- struct{}{}:
+	default:
+	}
+}
+
+func TestImpostor(t *testing.T) {
+	certFile, keyFile := writeCertificate(t)
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	asked := make(chan struct{}, 1)
+	srv := gws.NewServer(impostor{t: t, asked: asked}, nil)
+	go srv.RunListener(ln)
+	_, err = Connect(context.Background(), Options{Key: testKey(t, 7), Servers: []string{"wss://" + ln.Addr().String()}, TrustedKeys: []key.Public{testKey(t, 1).Public()}, GiveUpAfter: 300 * time.Millisecond})
+	if !errors.Is(err, ErrDisconnected) {
+		t.Errorf("error %v", err)
+	}
+	receive(t, asked)
 }
