@@ -222,17 +222,18 @@ func (e *executor) settle(ctx context.Context, t task) error {
 			"outputs", f.result.Output.Short(), "agreed_outputs", t.Header.Result.Output.Short())
 		return f.rollback(ctx)
 	}
-	e.n.deliver(f, t)
 	err := f.run.Commit(ctx)
 	if errors.Is(err, statefs.ErrChanged) {
 		e.log.Error("the state folder was changed after the contract had ended: the agreed state is fetched", "ledger", f.height)
 		e.synced.Store(false)
-		return f.rollback(ctx)
+		err = f.rollback(ctx)
+	} else if err != nil {
+		err = fmt.Errorf("commit the run of ledger %d: %w", f.height, err)
 	}
-	if err != nil {
-		return fmt.Errorf("commit the run of ledger %d: %w", f.height, err)
-	}
-	return nil
+	// Only now, so that whoever reads the state after an output sees what led to
+	// it.
+	e.n.deliver(f, t)
+	return err
 }
 
 func (f *finished) rollback(ctx context.Context) error {
@@ -419,6 +420,13 @@ func (e *executor) report(seq uint64, res *contract.Result) {
 	}
 	if res.OutputsLost {
 		e.log.Error("the contract's outputs were too large and are lost", "ledger", seq)
+	}
+	if p := res.PostExec; p != nil {
+		log := e.log.Info
+		if p.Failed() {
+			log = e.log.Error
+		}
+		log("post_exec.sh ran", "ledger", seq, "failed", p.Failed(), "code", p.Exit.Code, "timed_out", p.TimedOut, "kept", p.Kept, "err", p.StartError)
 	}
 	e.log.Debug("contract ran", "ledger", seq, "elapsed", res.Elapsed, "cpu", res.CPU, "users_with_output", len(res.Outputs))
 }

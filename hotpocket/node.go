@@ -112,6 +112,10 @@ func (n *node) spawn(f func(context.Context)) {
 
 // Run runs the node in folder dir until ctx ends. It returns nil after a clean
 // stop, and an error that says what to mend otherwise.
+//
+// The process should be the node's own: contracts inherit what descriptors it
+// has open unless contract.CloseOnExecAll was called at its start, and each
+// connected user takes two of them, for which see contract.RaiseFileLimit.
 func Run(ctx context.Context, dir string, opt Options) (err error) {
 	lock, err := config.Acquire(dir)
 	if err != nil {
@@ -184,7 +188,16 @@ func (n *node) run(ctx context.Context, group *errgroup.Group, conf *config.Conf
 	}
 	n.last.Store(&lastLedger{last.Height, last.Hash(), last.Time, last.Result})
 
-	runner := contract.NewRunner(contract.Options{Log: n.log})
+	runOptions := contract.Options{Log: n.log}
+	if l := conf.Contract.Log; l.Enable {
+		logs, err := contract.OpenLogs(n.dir.ContractLog(), int64(l.MaxMBytesPerFile)<<20, l.MaxFileCount)
+		if err != nil {
+			return fmt.Errorf("open the contract's logs: %w", err)
+		}
+		defer logs.Close()
+		runOptions.Logs = logs
+	}
+	runner := contract.NewRunner(runOptions)
 	defer runner.Close()
 	nonces, from, err := n.loadNonces()
 	if err != nil {

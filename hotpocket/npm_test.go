@@ -86,4 +86,3 @@ func steps(t *testing.T, out []byte) []string {
 	}
 	return got
 }
-

@@ -41,7 +41,7 @@ func (n *node) voteStatus() string {
 	switch {
 	case at == 0:
 		return voteUnknown
-	case !n.exec.synced.Load() || n.catching.Load():
+	case !n.exec.synced.Load() || n.catching.Load() || n.exec.waiting() > 1:
 		return voteDesync
 	case time.Since(time.UnixMilli(at)) > silentRounds*n.conf.Load().Contract.Consensus.Roundtime+time.Second:
 		return voteUnreliable

@@ -9,8 +9,13 @@ import (
 
 	"evernode/hotpocket"
 	"evernode/hotpocket/config"
+	"evernode/hotpocket/contract"
 	"evernode/hotpocket/nodelog"
 )
+
+// openFiles is how many descriptors a node asks for: two for each user of the
+// cluster while a run of the contract is set up, and one for each connection.
+const openFiles = 1 << 17
 
 func nodeRunCommand() *cobra.Command {
 	return &cobra.Command{
@@ -26,6 +31,12 @@ cleanly, with exit code 0.`,
 			}
 			c, err := config.Load(dir)
 			if err != nil {
+				return err
+			}
+			if err := contract.CloseOnExecAll(); err != nil {
+				return err
+			}
+			if _, err := contract.RaiseFileLimit(openFiles); err != nil {
 				return err
 			}
 			layout := config.Layout(dir)
