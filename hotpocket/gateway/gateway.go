@@ -231,6 +231,9 @@ func (g *Gateway) admit(s *session, response []byte) error {
 	if g.sessions >= g.limits.MaxConnections {
 		return errFull
 	}
+	s.conn.verified.Store(true)
+	g.hosts.verified(s.conn.addr)
+	g.counts.handshakes.Add(1)
 	if len(response) > 0 {
 		s.conn.out.frame(response)
 	}

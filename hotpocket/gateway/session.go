@@ -115,15 +115,12 @@ func (s *session) verify(data []byte) (code uint16, err error) {
 			UNL:    unl,
 		})
 	}
+	s.stopTimer()
 	if err := g.admit(s, response); err != nil {
 		s.full = true
 		s.cancel()
 		return closeTryLater, err
 	}
-	s.stopTimer()
-	s.conn.verified.Store(true)
-	g.hosts.verified(s.conn.addr)
-	g.counts.handshakes.Add(1)
 	s.watchIdle()
 	return 0, nil
 }

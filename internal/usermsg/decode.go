@@ -73,7 +73,10 @@ func DecodeMessage(p Protocol, data []byte) (Message, error) {
 	if m == nil {
 		return nil, fmt.Errorf("%w: %.40q %.40q", ErrUnknownType, typ, event)
 	}
+	ledger, reason := false, false
 	err = doc.object(func(k []byte, v value) error {
+		ledger = ledger || string(k) == "ledger_hash"
+		reason = reason || string(k) == "reason"
 		if i := slices.Index(required, string(k)); i >= 0 {
 			required = slices.Delete(required, i, i+1)
 		}
@@ -81,9 +84,9 @@ func DecodeMessage(p Protocol, data []byte) (Message, error) {
 	})
 	if st, ok := m.(*InputStatus); ok && err == nil {
 		switch {
-		case st.Accepted && st.LedgerHash.IsZero():
+		case st.Accepted && !ledger:
 			required = append(required, "ledger_hash")
-		case !st.Accepted && st.Reason == "":
+		case !st.Accepted && !reason:
 			required = append(required, "reason")
 		}
 	}

@@ -755,18 +755,22 @@ func (i impostor) OnMessage(socket *gws.Conn, m *gws.Message) {
 
 func TestImpostor(t *testing.T) {
 	certFile, keyFile := writeCertificate(t)
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	asked := make(chan struct{}, 1)
-	srv := gws.NewServer(impostor{t: t, asked: asked}, nil)
-	go srv.RunListener(ln)
+	upgrade := gws.NewUpgrader(impostor{t: t, asked: asked}, nil)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		socket, err := upgrade.Upgrade(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		socket.ReadLoop()
+	})}
+	defer srv.Close()
+	go srv.ServeTLS(ln, certFile, keyFile)
 	_, err = Connect(context.Background(), Options{Key: testKey(t, 7), Servers: []string{"wss://" + ln.Addr().String()}, TrustedKeys: []key.Public{testKey(t, 1).Public()}, GiveUpAfter: 300 * time.Millisecond})
 	if !errors.Is(err, ErrDisconnected) {
 		t.Errorf("error %v", err)
