@@ -198,6 +198,8 @@ func (e *Execution) tryEndNPL(now time.Time) {
 
 // endReport is the last word of a run that has taken part in NPL, nil for others.
 func (e *Execution) endReport() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	t := &e.term
 	if !t.involved || len(e.run.UNL) < 2 {
 		return nil
