@@ -273,7 +273,14 @@ func (d *Dir) restore(ctx context.Context) error {
 		d.step("in the working folder")
 		return copyInto(d.tmp, src, dir, n.Name, n.Mode)
 	}
-	if err := t.apply(ctx, d.state, from, to.tree, ""); err != nil {
+	err = t.apply(ctx, d.state, from, to.tree, "")
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		// Make room: what will be replaced or removed need not stay until then.
+		if err = prune(d.state, from, to.tree, ""); err == nil {
+			err = t.apply(ctx, d.state, from, to.tree, "")
+		}
+	}
+	if err != nil {
 		return err
 	}
 	now, err := d.scanner.scan(ctx, d.state, from)

@@ -292,6 +292,12 @@ func (d *Dir) openWorking() error {
 	case !errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("make state folder: %w", err)
 	}
+	if o := d.cfg.Owner; o != nil {
+		// The contract writes beside its state: patch.cfg, private files.
+		if err := os.Lchown(d.paths.rw, o.UID, o.GID); err != nil {
+			return err
+		}
+	}
 	if d.state, err = openDir(d.work, "state"); err != nil {
 		return fmt.Errorf("open state folder: %w", err)
 	}
@@ -332,6 +338,11 @@ func (d *Dir) openSides() error {
 func (d *Dir) mountSides() error {
 	for _, s := range d.sides {
 		for _, fd := range []int{s.top, s.state} {
+			if o := d.cfg.Owner; o != nil {
+				if err := unix.Fchown(fd, o.UID, o.GID); err != nil {
+					return err
+				}
+			}
 			if err := unix.Fchmod(fd, uint32(d.viewDirMode(0o755))); err != nil {
 				return err
 			}
@@ -427,11 +438,21 @@ func (d *Dir) SetPatch(ctx context.Context, content []byte) (digest.Hash, error)
 		return h, nil
 	}
 	next.Patch, next.patch = h, append([]byte{}, content...)
+	d.mu.Lock()
+	wasAgreed := d.asAgreed
+	d.asAgreed = false // until both places have it
+	d.mu.Unlock()
 	if err := d.writePatch(d.work, next.patch, 0o644); err != nil {
 		return digest.Hash{}, err
 	}
 	d.step("working patch.cfg set")
-	return h, d.adopt(ctx, next)
+	if err := d.adopt(ctx, next); err != nil {
+		return digest.Hash{}, fmt.Errorf("set patch.cfg: %w", err)
+	}
+	d.mu.Lock()
+	d.asAgreed = wasAgreed
+	d.mu.Unlock()
+	return h, nil
 }
 
 // exclude keeps runs from beginning until done is called, and returns the agreed

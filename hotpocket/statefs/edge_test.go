@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -233,6 +234,246 @@ func TestClosedState(t *testing.T) {
 		if !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// While runs are committed, every view shows one version from end to end.
+func TestViewsDuringRuns(t *testing.T) {
+	d := openTest(t, t.TempDir())
+	both := func(dir string, n uint64) {
+		for _, name := range []string{"a", "sub/b", "../private/c"} {
+			write(t, dir+"/"+name, fmt.Sprint(n))
+		}
+	}
+	commitRun(t, d, 1, func(dir string) { both(dir, 1) })
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	seen := make([]uint64, 4)
+	for i := range seen {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				v, err := d.View(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				want := fmt.Sprint(v.Version().Seq)
+				for range 3 {
+					for _, name := range []string{"a", "sub/b"} {
+						if got, err := os.ReadFile(v.Dir() + "/" + name); err != nil || string(got) != want {
+							t.Errorf("%s of version %s: %q, %v", name, want, got, err)
+						}
+					}
+				}
+				if v.Version().Seq < seen[i] {
+					t.Errorf("view of %d after one of %d", v.Version().Seq, seen[i])
+				}
+				seen[i] = v.Version().Seq
+				v.Close()
+			}
+		}()
+	}
+	for n := uint64(2); n < 150; n++ {
+		commitRun(t, d, n, func(dir string) { both(dir, n) })
+	}
+	close(stop)
+	readers.Wait()
+	t.Log("versions seen last:", seen)
+	checkWhole(t, d)
+}
+
+// On a full disk a run fails with the reason and can be undone.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skip("cannot mount a small disk: ", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	d := openTest(t, dir+"/fs")
+	v := commitRun(t, d, 1, func(dir string) { write(t, dir+"/f", strings.Repeat("x", 1<<20)) })
+	for seq := uint64(2); seq < 5; seq++ {
+		r, err := d.Begin(ctx, seq)
+		must(t, err)
+		must(t, os.WriteFile(r.Dir()+"/g", make([]byte, 1<<20), 0o644))
+		must(t, os.WriteFile(r.Dir()+"/f", []byte("y"), 0o644))
+		var full error
+		for i := 0; full == nil; i++ {
+			full = os.WriteFile(fmt.Sprintf("%s/h%d", r.Dir(), i), make([]byte, 4096), 0o644)
+		}
+		if !errors.Is(full, unix.ENOSPC) {
+			t.Fatal(full)
+		}
+		if _, _, err = r.End(ctx); err == nil {
+			err = r.Commit(ctx)
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatalf("commit on a full disk: %v", err)
+		}
+		must(t, r.Rollback(ctx))
+		if d.Agreed() != v {
+			t.Fatalf("agreed on %v, want %v", d.Agreed(), v)
+		}
+		checkWhole(t, d)
+	}
+	commitRun(t, d, 6, func(dir string) { write(t, dir+"/small", "s") })
+	checkWhole(t, d)
+}
+
+// The pack of folders does not grow without end, and loses nothing that is
+// needed.
+func TestPackIsCompacted(t *testing.T) {
+	dir := t.TempDir()
+	d := openTest(t, dir)
+	d.pack.least = 16 << 10
+	var most int64
+	for seq := uint64(1); seq < 200; seq++ {
+		commitRun(t, d, seq, func(dir string) {
+			for i := range 3 {
+				write(t, fmt.Sprintf("%s/dir%d/sub/file%d", dir, i, seq%20), fmt.Sprint(seq))
+			}
+		})
+		most = max(most, d.pack.size)
+	}
+	if most > 64<<10 {
+		t.Errorf("the pack grew to %d bytes", most)
+	}
+	v := d.Agreed()
+	must(t, d.Close())
+	d = openTest(t, dir)
+	if d.Agreed() != v {
+		t.Errorf("agreed on %v, want %v", d.Agreed(), v)
+	}
+	checkWhole(t, d)
+	if _, err := load(v.Root, d.pack.get); err != nil {
+		t.Error(err)
+	}
+}
+
+// With an owner, everything that the contract has to write belongs to it.
+func TestOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const uid, gid = 4711, 4712
+	dir := t.TempDir()
+	write(t, dir+"/seed/state/sub/f", "1")
+	write(t, dir+"/seed/private", "1")
+	src := openTest(t, t.TempDir())
+	v := commitRun(t, src, 1, func(dir string) {
+		write(t, dir+"/new/deep/f", "2")
+		must(t, os.WriteFile(dir+"/big", make([]byte, 200<<10), 0o600))
+		must(t, os.Symlink("big", dir+"/link"))
+		write(t, dir+"/../patch.cfg", "p")
+	})
+	d := openTest(t, dir, func(c *Config) { c.Owner = &Owner{uid, gid} })
+	check := func(root string) {
+		t.Helper()
+		must(t, filepath.Walk(root, func(p string, fi os.FileInfo, err error) error {
+			must(t, err)
+			st := fi.Sys().(*syscall.Stat_t)
+			if st.Uid != uid || st.Gid != gid {
+				t.Errorf("%s belongs to %d:%d", p, st.Uid, st.Gid)
+			}
+			return nil
+		}))
+	}
+	check(d.paths.rw)
+	st, err := d.Stage(ctx)
+	must(t, err)
+	fetchAll(t, src, st, v.Root)
+	must(t, st.Switch(ctx, v, []byte("p")))
+	must(t, st.Close())
+	check(d.paths.rw)
+	view, err := d.View(ctx)
+	must(t, err)
+	check(view.Dir())
+	view.Close()
+	r, err := d.Begin(ctx, 2)
+	must(t, err)
+	must(t, os.RemoveAll(r.Dir()+"/new"))
+	must(t, os.Remove(r.Dir()+"/../patch.cfg"))
+	must(t, r.Rollback(ctx))
+	check(d.paths.rw)
+	checkWhole(t, d)
+}
+
+// A damaged copy is noticed when it is needed, and repaired by a staging.
+func TestDamageIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	src := openTest(t, t.TempDir())
+	d := openTest(t, dir)
+	fill := func(dir string) {
+		write(t, dir+"/a/f", "good")
+		write(t, dir+"/g", "good too")
+	}
+	v := commitRun(t, src, 1, fill)
+	commitRun(t, d, 1, fill)
+	side := d.sides[d.current]
+	f, err := openPath(side.state, "a/f")
+	must(t, err)
+	must(t, os.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), 0o644))
+	w, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY, 0)
+	if errors.Is(err, unix.EROFS) {
+		fd, err2 := unix.Openat(side.state, "a/f", unix.O_WRONLY, 0)
+		must(t, err2)
+		w, err = os.NewFile(uintptr(fd), "f"), nil
+	}
+	must(t, err)
+	_, err = w.WriteString("BAAD")
+	must(t, err)
+	w.Close()
+	f.Close()
+	r, err := d.Begin(ctx, 2)
+	must(t, err)
+	must(t, os.RemoveAll(r.Dir()+"/a"))
+	if err := r.Rollback(ctx); !errors.Is(err, ErrDamaged) || !d.Damaged() {
+		t.Fatalf("rollback from a damaged copy: %v", err)
+	}
+	if _, err := d.Begin(ctx, 3); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("begin: %v", err)
+	}
+	st, err := d.Stage(ctx)
+	must(t, err)
+	if h := digest.Sum([]byte("good")); st.HasFile(h) {
+		t.Error("the damaged file is offered as at hand")
+	}
+	fetchAll(t, src, st, v.Root)
+	must(t, st.Switch(ctx, v, nil))
+	must(t, st.Close())
+	checkWhole(t, d)
+}
+
+// A file with as many names as its file system allows is copied.
+func TestTooManyLinks(t *testing.T) {
+	if os.Getenv("STATEFS_TEST_LARGE") == "" {
+		t.Skip("makes 65,000 links; set STATEFS_TEST_LARGE=1")
+	}
+	dir := t.TempDir()
+	write(t, dir+"/f", "content")
+	var err error
+	for i := 0; err == nil && i < 200000; i++ {
+		err = os.Link(dir+"/f", fmt.Sprintf("%s/l%d", dir, i))
+	}
+	if !errors.Is(err, unix.EMLINK) {
+		t.Skip("this file system has no limit: ", err)
+	}
+	fd, err := openDir(unix.AT_FDCWD, dir)
+	must(t, err)
+	defer unix.Close(fd)
+	must(t, os.Mkdir(dir+"/tmp", 0o755))
+	tmp, err := openDir(unix.AT_FDCWD, dir+"/tmp")
+	must(t, err)
+	defer unix.Close(tmp)
+	must(t, linkInto(&tmpFolder{fd: tmp}, fd, "f", fd, "copied", 0o600))
+	if b, err := os.ReadFile(dir + "/copied"); string(b) != "content" {
+		t.Errorf("%q, %v", b, err)
 	}
 }
 

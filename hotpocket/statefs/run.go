@@ -281,6 +281,13 @@ func (r *run) Commit(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	if err := d.adopt(ctx, r.next); err != nil {
+		d.mu.Lock()
+		for c, name := range r.objects {
+			if d.pending[c] == name {
+				delete(d.pending, c)
+			}
+		}
+		d.mu.Unlock()
 		return fmt.Errorf("commit run %d: %w", r.seq, err)
 	}
 	for _, name := range twice {

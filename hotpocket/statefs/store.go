@@ -24,6 +24,8 @@ type nodePack struct {
 	size int64
 	at   map[digest.Hash]span
 	live int64 // bytes at the last compaction
+	// least is the size below which the pack is not compacted.
+	least int64
 }
 
 type span struct {
@@ -48,7 +50,7 @@ func openPack(path string) (*nodePack, error) {
 		f.Close()
 		return nil, err
 	}
-	p := &nodePack{path: path, f: f, at: make(map[digest.Hash]span)}
+	p := &nodePack{path: path, f: f, at: make(map[digest.Hash]span), least: compactAt}
 	for off := 0; len(data)-off >= packHead; {
 		n := int(binary.BigEndian.Uint32(data[off:]))
 		what := data[off+4]
@@ -157,7 +159,7 @@ func (p *nodePack) sync() error {
 func (p *nodePack) full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.size >= compactWhen
+	return p.size >= p.least
 }
 
 func (p *nodePack) close() error { return p.f.Close() }
@@ -217,15 +219,15 @@ func (p *nodePack) add(to *node) error {
 	return p.put(&b)
 }
 
-// compactWhen is the size in bytes below which a pack is left alone.
-const compactWhen = 4 << 20
+// compactAt is the size in bytes below which a pack is left alone.
+const compactAt = 4 << 20
 
 // compact rewrites the pack with the folders of the given versions when it has
 // grown to four times what it was after the last time.
 func (p *nodePack) compact(keep ...*node) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.size < compactWhen || p.size < 4*p.live {
+	if p.size < p.least || p.size < 4*p.live {
 		return nil
 	}
 	return p.rewrite(keep...)

@@ -122,6 +122,40 @@ func (t *transform) entry(ctx context.Context, dir int, old, k *node, path strin
 	return nil
 }
 
+// prune removes from the open folder fd, which holds from, every file that is
+// not the same in to.
+func prune(fd int, from, to *node, path string) error {
+	if !from.Hash.IsZero() && from.Hash == to.Hash {
+		return nil
+	}
+	if err := writableDir(fd); err != nil {
+		return err
+	}
+	for _, k := range from.kids {
+		want := to.child(k.Name)
+		switch {
+		case want == nil || want.Kind != k.Kind || k.Kind == KindFile && !k.same(want):
+			if err := removeAt(fd, k.Name); err != nil {
+				return fmt.Errorf("remove %s: %w", join(path, k.Name), err)
+			}
+		case k.Kind == KindDir:
+			sub, done, err := openDirAt(fd, k.Name)
+			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+				continue // changed already
+			}
+			if err != nil {
+				return fmt.Errorf("open folder %s: %w", join(path, k.Name), err)
+			}
+			err = prune(sub, k, want, join(path, k.Name))
+			done()
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // copyInto puts a copy of src into dir as name, replacing what is there: the name
 // always has its old or its new content.
 func copyInto(tmp *tmpFolder, src *os.File, dir int, name string, mode uint16) error {

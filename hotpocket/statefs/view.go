@@ -85,7 +85,13 @@ func (v *view) Close() error {
 func (d *Dir) showPrivate(ctx context.Context, s *side) error {
 	s.privateMu.Lock()
 	defer s.privateMu.Unlock()
-	now, err := d.privateTree(d.work, "", 0)
+	// A descriptor of its own: views of both sides may read the folder at once.
+	work, err := openDir(d.work, ".")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(work)
+	now, err := d.privateTree(work, "", 0)
 	if err != nil {
 		return err
 	}

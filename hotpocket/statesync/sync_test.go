@@ -440,6 +440,27 @@ func TestRetarget(t *testing.T) {
 	sameState(t, a, b)
 }
 
+func TestSyncLargeFolder(t *testing.T) {
+	a := newNode(t, func(dir string) {
+		for i := range 3000 {
+			os.WriteFile(fmt.Sprintf("%s/file%d", dir, i), fmt.Append(nil, i%500), 0o644)
+		}
+	})
+	b := newNode(t, nil)
+	net := newNetwork(a, a)
+	c, _ := client(b, net)
+	syncTo(t, c, a.Agreed())
+	sameState(t, a, b)
+	// One more name: one page, not the whole folder.
+	v := a.run(t, 1, func(dir string) { must(t, os.WriteFile(dir+"/new", []byte("n"), 0o644)) })
+	before := net.bytes.Load()
+	syncTo(t, c, v)
+	sameState(t, a, b)
+	if n := net.bytes.Load() - before; n > 150<<10 {
+		t.Errorf("one new file transferred %d bytes", n)
+	}
+}
+
 func TestSyncWaitsForAPeer(t *testing.T) {
 	a := newNode(t, fillRandom(9, 10))
 	b := newNode(t, nil)
