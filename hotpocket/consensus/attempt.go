@@ -100,14 +100,21 @@ func (c *Core) reached(m key.Public) (uint32, bool) {
 	return a, ok
 }
 
-// proposed returns the proposals of an attempt in the order of the UNL, of all
-// members or only of those given.
-func (c *Core) proposed(of []key.Public, attempt uint32) []*Proposal {
+// proposed returns the proposals of an attempt that can be counted, in the order
+// of the UNL, of all members or only of those given.
+func (c *Core) proposed(now Now, of []key.Public, attempt uint32) []*Proposal {
 	var out []*Proposal
 	for _, m := range of {
-		if p := c.proposals[m][attempt]; p != nil {
-			out = append(out, p)
+		p := c.proposals[m][attempt]
+		if p == nil {
+			continue
 		}
+		if !c.countable(p) {
+			c.partial = true
+			c.want(now, p.Presence, p.Author)
+			continue
+		}
+		out = append(out, p)
 	}
 	return out
 }
@@ -115,14 +122,15 @@ func (c *Core) proposed(of []key.Public, attempt uint32) []*Proposal {
 // counted returns the proposals that a candidate of the current attempt is made
 // of, or nil while it is worth waiting for more.
 func (c *Core) counted(now Now) []*Proposal {
-	all := c.proposed(c.params.Members, c.attempt)
+	c.partial = false
+	all := c.proposed(now, c.params.Members, c.attempt)
 	if len(all) < c.q {
 		return nil
 	}
 	if c.fullAt == 0 {
 		c.fullAt = max(now.Mono, 1)
 	}
-	expected := c.proposed(c.expected, c.attempt)
+	expected := c.proposed(now, c.expected, c.attempt)
 	if len(expected) == len(c.expected) && len(expected) >= c.q {
 		return expected
 	}
@@ -171,16 +179,17 @@ func (c *Core) voteCooperative(now Now) {
 		c.offer = &assembled{h, h.Hash(), counted}
 		c.known[c.offer.hash] = &c.offer.header
 	}
-	if c.mayVote() && c.holdsContent(&c.offer.header, c.offer.from) {
+	if c.mayVote() && c.holdsContent(now, &c.offer.header, c.offer.from) {
 		c.vote(c.offer.hash)
 	}
 }
 
 func (c *Core) mayVote() bool { return c.member && c.mayJoin() }
 
-// holdsContent reports whether all that a candidate names is here, and asks
-// for the rest.
-func (c *Core) holdsContent(h *Header, from []*Proposal) bool {
+// holdsContent reports whether all that a candidate names is here, and asks for
+// the rest those who should have it: the members that named it in the proposals
+// given, and the others given.
+func (c *Core) holdsContent(now Now, h *Header, named []*Proposal, others ...key.Public) bool {
 	all := true
 	for _, list := range [][]digest.Hash{h.Bundles, h.Presences} {
 		for _, d := range list {
@@ -188,13 +197,25 @@ func (c *Core) holdsContent(h *Header, from []*Proposal) bool {
 				continue
 			}
 			all = false
-			for _, p := range from {
-				c.want(d, p.Author)
+			var from []key.Public
+			for _, p := range named {
+				if p.Presence == d || slices.Contains(p.Bundles, d) {
+					from = append(from, p.Author)
+				}
 			}
+			c.want(now, d, append(from, others...)...)
 		}
 	}
 	c.triedVote = !all
 	return all
+}
+
+func authors(of []*Ballot) []key.Public {
+	out := make([]key.Public, len(of))
+	for i, b := range of {
+		out[i] = b.Author
+	}
+	return out
 }
 
 func (c *Core) vote(hash digest.Hash) { c.ballot(Vote, hash) }
@@ -233,7 +254,7 @@ func (c *Core) coordinate(now Now) {
 }
 
 // voteCoordinated votes on the coordinator's candidate.
-func (c *Core) voteCoordinated() {
+func (c *Core) voteCoordinated(now Now) {
 	if c.votes[c.opt.Self][c.attempt] != nil {
 		return
 	}
@@ -257,25 +278,17 @@ func (c *Core) voteCoordinated() {
 	if !c.mayVote() {
 		return
 	}
-	if !c.lockAllows(x, hash) || c.censors(x) {
+	if !c.lockAllows(x, hash) || c.censors(now, x) {
 		c.vote(digest.Hash{})
 		return
 	}
-	if c.holdsContent(&x.Header, x.Proposals) {
+	// The coordinator holds what it counted, whatever the authors do.
+	from := []key.Public{who}
+	if len(x.Votes) > 0 {
+		from = authors(x.Votes)
+	}
+	if c.holdsContent(now, &x.Header, x.Proposals, from...) {
 		c.vote(hash)
-	} else if len(x.Votes) > 0 {
-		for _, v := range x.Votes {
-			c.wantAll(&x.Header, v.Author)
-		}
-	}
-}
-
-func (c *Core) wantAll(h *Header, from key.Public) {
-	for _, d := range h.Bundles {
-		c.want(d, from)
-	}
-	for _, d := range h.Presences {
-		c.want(d, from)
 	}
 }
 
@@ -294,7 +307,7 @@ const patience = 8
 
 // censors reports whether a candidate leaves out a bundle that has been pending
 // here for long and that most members propose.
-func (c *Core) censors(x *Candidate) bool {
+func (c *Core) censors(now Now, x *Candidate) bool {
 	if x.Header.Outcome == Pending || len(x.Votes) > 0 {
 		return false
 	}
@@ -309,7 +322,7 @@ func (c *Core) censors(x *Candidate) bool {
 	if len(late) == 0 {
 		return false
 	}
-	held := majorityBundles(c.proposed(c.params.Members, c.attempt))
+	held := majorityBundles(c.proposed(now, c.params.Members, c.attempt))
 	for _, b := range late {
 		if _, most := slices.BinarySearchFunc(held, b, digest.Hash.Compare); most {
 			return true
@@ -386,12 +399,12 @@ func (c *Core) majority(of collected[*Ballot], attempt uint32) (digest.Hash, []*
 }
 
 // tryLock locks and commits what has q votes.
-func (c *Core) tryLock() {
+func (c *Core) tryLock(now Now) {
 	hash, votes := c.majority(c.votes, c.attempt)
 	if votes == nil {
 		return
 	}
-	h := c.header(hash, votes)
+	h := c.header(now, hash, votes)
 	if h == nil {
 		return
 	}
@@ -402,10 +415,7 @@ func (c *Core) tryLock() {
 		return
 	}
 	// Whatever closes is held by q members: those who commit.
-	if !c.holdsContent(h, nil) {
-		for _, v := range votes {
-			c.wantAll(h, v.Author)
-		}
+	if !c.holdsContent(now, h, nil, authors(votes)...) {
 		return
 	}
 	if c.locked == nil || c.locked.attempt < c.attempt || c.locked.header.Hash() != hash {
@@ -416,25 +426,16 @@ func (c *Core) tryLock() {
 }
 
 // header returns a candidate by its hash, or asks those who know it.
-func (c *Core) header(hash digest.Hash, from []*Ballot) *Header {
+func (c *Core) header(now Now, hash digest.Hash, from []*Ballot) *Header {
 	if h := c.known[hash]; h != nil {
 		return h
 	}
-	if !c.asked[hash] {
-		c.asked[hash] = true
-		w := Want{Hash: hash, Header: true}
-		for _, b := range from {
-			if b.Author != c.opt.Self {
-				w.From = append(w.From, b.Author)
-			}
-		}
-		c.emit(w)
-	}
+	c.ask(now, Want{Hash: hash, Header: true}, authors(from))
 	return nil
 }
 
 // tryClose closes the ledger when q commits of one attempt are there.
-func (c *Core) tryClose() bool {
+func (c *Core) tryClose(now Now) bool {
 	if c.waiting {
 		return true
 	}
@@ -450,7 +451,7 @@ func (c *Core) tryClose() bool {
 		if commits == nil {
 			continue
 		}
-		h := c.header(hash, commits)
+		h := c.header(now, hash, commits)
 		if h == nil {
 			continue
 		}
@@ -469,7 +470,7 @@ func (c *Core) close(h *Header, cert Certificate) {
 	c.seenLast = c.seenLast[:0]
 	for _, m := range c.params.Members {
 		p := c.anyProposal(m)
-		if p == nil {
+		if p == nil || !c.countable(p) {
 			continue
 		}
 		c.seenLast = append(c.seenLast, m)
@@ -539,7 +540,6 @@ func (c *Core) votesSplit() bool {
 func (c *Core) enter(now Now, attempt uint32, why string) bool {
 	c.attempt = attempt
 	c.resetAttempt(now)
-	clear(c.asked)
 	if c.member {
 		c.emit(Persist{Record: enteredRecord(c.height, attempt)})
 	}

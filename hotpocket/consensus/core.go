@@ -62,7 +62,8 @@ type Core struct {
 	known      map[digest.Hash]*Header // candidates by hash
 	locked     *proven                 // what this node has committed to
 	valid      *proven                 // the latest candidate with q votes
-	asked      map[digest.Hash]bool
+	asked      map[digest.Hash]request
+	curious    map[key.Public]int   // how much of what only one member names was asked for
 	lacking    map[digest.Hash]bool // bundles that others propose and this node does not hold
 	lackUntil  time.Duration        // until when they are worth waiting for
 
@@ -70,9 +71,11 @@ type Core struct {
 	fullAt     time.Duration // when the first q proposals of attempt 0 were there
 	deadline   time.Duration // end of this attempt, 0 while there is no quorum
 	retryAt    time.Duration
-	triedVote  bool       // a vote waits for content
-	sentHeader bool       // this node, as coordinator, has sent its candidate
-	offer      *assembled // attempt 0's candidate, once the proposals were counted
+	askAt      time.Duration // when to ask again for what is missing, 0 when nothing is
+	triedVote  bool          // a vote waits for content
+	partial    bool          // a proposal waits for content to be counted
+	sentHeader bool          // this node, as coordinator, has sent its candidate
+	offer      *assembled    // attempt 0's candidate, once the proposals were counted
 
 	outcome  *Result                // result of the outstanding run, once executed here
 	awaited  bool                   // the outstanding run had inputs: users wait for its outputs
@@ -83,6 +86,12 @@ type Core struct {
 	behind   uint64
 
 	out []Action
+}
+
+// request is how often something was asked for, and when last.
+type request struct {
+	times int
+	at    time.Duration
 }
 
 // assembled is a candidate with the proposals it was made of.
@@ -158,7 +167,8 @@ func (c *Core) begin(params Params, now Now) {
 	c.commits = make(collected[*Ballot])
 	c.candidates = make(collected[*Candidate])
 	c.known = make(map[digest.Hash]*Header)
-	c.asked = make(map[digest.Hash]bool)
+	c.asked = make(map[digest.Hash]request)
+	c.curious = make(map[key.Public]int)
 	c.lacking, c.lackUntil = make(map[digest.Hash]bool), 0
 	c.locked, c.valid = nil, nil
 	c.waiting = false
@@ -177,7 +187,7 @@ func (c *Core) begin(params Params, now Now) {
 
 func (c *Core) resetAttempt(now Now) {
 	c.quorumAt, c.fullAt, c.deadline = 0, 0, 0
-	c.triedVote, c.sentHeader, c.offer = false, false, nil
+	c.triedVote, c.partial, c.sentHeader, c.offer = false, false, false, nil
 	c.retryAt = now.Mono + c.pace.retry()
 }
 
@@ -242,7 +252,7 @@ func (c *Core) Work(now Now, pending bool) []Action {
 
 // Arrived says that content has come that Holds reports from now on.
 func (c *Core) Arrived(now Now) []Action {
-	if !c.triedVote && len(c.lacking) == 0 {
+	if !c.triedVote && !c.partial && len(c.lacking) == 0 {
 		return nil
 	}
 	return c.step(now)
@@ -254,7 +264,7 @@ func (c *Core) HeaderArrived(now Now, h Header) []Action {
 		return nil
 	}
 	hash := h.Hash()
-	if !c.asked[hash] || len(c.known) > 4*MaxMembers {
+	if c.asked[hash].times == 0 || len(c.known) > 4*MaxMembers {
 		return nil
 	}
 	c.known[hash] = &h
@@ -407,28 +417,63 @@ func (c *Core) receiveProposal(now Now, p *Proposal) {
 		return
 	}
 	for _, b := range p.Bundles {
-		if c.want(b, p.Author) && len(c.lacking) < MaxBundles {
+		if c.opt.Holds(b) {
+			continue
+		}
+		if c.curious[p.Author] < maxCurious {
+			c.curious[p.Author]++
+			c.want(now, b, p.Author)
+		}
+		if len(c.lacking) < MaxBundles {
 			c.lacking[b] = true
 			if c.lackUntil == 0 {
 				c.lackUntil = now.Mono + c.pace.grace()
 			}
 		}
 	}
-	if !p.Presence.IsZero() {
-		c.want(p.Presence, p.Author)
+	if !c.countable(p) {
+		c.partial = true
+		c.want(now, p.Presence, p.Author)
 	}
 }
 
-// want asks once for content, and reports whether it is not held.
-func (c *Core) want(h digest.Hash, from key.Public) bool {
-	if from == c.opt.Self || c.opt.Holds(h) {
-		return false
+// maxCurious is how many bundles per height a member can have this node ask for
+// by merely naming them. What a candidate names is asked for in any number.
+const maxCurious = 1024
+
+// countable reports whether a proposal can be counted: its list of users, which
+// goes into the ledger on this member's word alone, has to be here. A member
+// that shows it to nobody would otherwise keep everybody from voting.
+func (c *Core) countable(p *Proposal) bool {
+	return p.Presence.IsZero() || c.opt.Holds(p.Presence)
+}
+
+// want asks one of those who should have something that is missing here, and
+// when it does not come in time another one.
+func (c *Core) want(now Now, h digest.Hash, from ...key.Public) {
+	c.ask(now, Want{Hash: h}, from)
+}
+
+func (c *Core) ask(now Now, w Want, from []key.Public) {
+	r := c.asked[w.Hash]
+	if again := r.at + c.pace.again(); r.times > 0 && now.Mono < again {
+		c.wakeToAsk(again)
+		return
 	}
-	if !c.asked[h] && len(c.asked) < 2*MaxBundles {
-		c.asked[h] = true
-		c.emit(Want{Hash: h, From: []key.Public{from}})
+	others := slices.DeleteFunc(slices.Clone(from), func(k key.Public) bool { return k == c.opt.Self })
+	if len(others) == 0 {
+		return
 	}
-	return true
+	w.From = others[r.times%len(others):][:1]
+	c.asked[w.Hash] = request{r.times + 1, now.Mono}
+	c.wakeToAsk(now.Mono + c.pace.again())
+	c.emit(w)
+}
+
+func (c *Core) wakeToAsk(at time.Duration) {
+	if c.askAt == 0 || at < c.askAt {
+		c.askAt = at
+	}
 }
 
 // incomplete reports whether bundles that others propose are still on their way
@@ -486,6 +531,9 @@ func (c *Core) Wake() time.Duration {
 	if g := c.graceEnd(); g > 0 {
 		at = min(at, g)
 	}
+	if c.askAt > 0 {
+		at = min(at, c.askAt)
+	}
 	return at
 }
 
@@ -493,6 +541,7 @@ func (c *Core) emit(a Action) { c.out = append(c.out, a) }
 
 // step does whatever is possible now.
 func (c *Core) step(now Now) []Action {
+	c.askAt = 0
 	for !c.waiting && c.advanceOnce(now) {
 	}
 	if !c.waiting && now.Mono >= c.retryAt {
@@ -500,7 +549,6 @@ func (c *Core) step(now Now) []Action {
 		for _, m := range c.own() {
 			c.emit(Send{Message: m, Again: true})
 		}
-		clear(c.asked)
 		// Others are at the next height and nothing here leads there, or an
 		// earlier attempt to catch up came to nothing.
 		c.behind = 0
@@ -518,17 +566,17 @@ func (c *Core) step(now Now) []Action {
 func (c *Core) advanceOnce(now Now) bool {
 	c.propose(now)
 	c.watchQuorum(now)
-	if c.tryClose() {
+	if c.tryClose(now) {
 		return false
 	}
 	if c.attempt == 0 {
 		c.voteCooperative(now)
 	} else {
 		c.coordinate(now)
-		c.voteCoordinated()
+		c.voteCoordinated(now)
 	}
-	c.tryLock()
-	if c.tryClose() {
+	c.tryLock(now)
+	if c.tryClose(now) {
 		return false
 	}
 	return c.moveOn(now)

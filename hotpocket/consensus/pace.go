@@ -63,3 +63,6 @@ func (p *pace) attempt(a uint32) time.Duration {
 func (p *pace) retry() time.Duration {
 	return min(max(p.round/2, 200*time.Millisecond), 2*time.Second)
 }
+
+// again is how long an answer is waited for before somebody else is asked.
+func (p *pace) again() time.Duration { return p.retry() / 2 }
