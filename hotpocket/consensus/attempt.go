@@ -495,6 +495,10 @@ func (c *Core) anyProposal(m key.Public) *Proposal {
 	return nil
 }
 
+// maxAttempt is the last attempt there is at a height. No honest member comes
+// near it, and the number must not wrap around to attempts already made.
+const maxAttempt = 1 << 30
+
 // moveOn goes to a later attempt when this one is over: its time is up, its
 // votes cannot come to a quorum any more, or too few members are left in it.
 func (c *Core) moveOn(now Now) bool {
@@ -511,6 +515,9 @@ func (c *Core) moveOn(now Now) bool {
 	}
 	if ahead > 0 && len(c.params.Members)-ahead < c.q {
 		return c.enter(now, lowest, "the others have moved on")
+	}
+	if c.attempt >= maxAttempt {
+		return false
 	}
 	if c.votesSplit() {
 		return c.enter(now, c.attempt+1, "the votes differ")

@@ -83,7 +83,8 @@ type Core struct {
 	offered  map[digest.Hash]uint64 // pending bundles and the height at which they were first proposed here
 	future   []Message
 	answered map[key.Public]time.Duration
-	behind   uint64
+	behind   map[key.Public]uint64 // whose ledgers this node was said to miss
+	nudges   int
 
 	out []Action
 }
@@ -107,7 +108,7 @@ func New(opt Options, params Params, restored Restored, now Now) (*Core, error) 
 	if err := params.Validate(); err != nil {
 		return nil, fmt.Errorf("consensus parameters: %w", err)
 	}
-	c := &Core{opt: opt, answered: make(map[key.Public]time.Duration), offered: make(map[digest.Hash]uint64)}
+	c := &Core{opt: opt, answered: make(map[key.Public]time.Duration), behind: make(map[key.Public]uint64), offered: make(map[digest.Hash]uint64)}
 	c.last = Ledger{restored.Last, restored.Certificate}
 	c.lastHash = restored.Last.Hash()
 	c.awaited = restored.Last.Height > 0
@@ -222,6 +223,9 @@ func (c *Core) Reset(now Now, ledger Ledger, params Params) ([]Action, error) {
 	c.last, c.lastHash = ledger, ledger.Header.Hash()
 	c.outcome, c.awaited = nil, true
 	c.seenLast = nil
+	// Who was a member at the ledger's height is not known here, so its expected
+	// set cannot be read: everybody is expected.
+	c.params.Members = nil
 	c.begin(params, now)
 	future := c.future
 	c.future = nil
@@ -312,21 +316,25 @@ func (c *Core) own() []Message {
 	return out
 }
 
-// maxFuture bounds the messages kept for the next height.
-const maxFuture = 6 * MaxMembers
+// Bounds of the messages kept for the next height: per author, and of authors
+// who are no members at this one.
+const (
+	perAuthor = 8
+	strangers = 64
+)
 
 func (c *Core) receive(now Now, m Message) {
 	switch m := m.(type) {
 	case *Proposal:
-		if c.current(now, m, m.Author, m.Height) {
+		if c.current(now, m, m.Author, m.Height) && m.Attempt <= maxAttempt {
 			c.receiveProposal(now, m)
 		}
 	case *Ballot:
-		if c.current(now, m, m.Author, m.Height) {
+		if c.current(now, m, m.Author, m.Height) && m.Attempt <= maxAttempt {
 			c.receiveBallot(m)
 		}
 	case *Candidate:
-		if c.current(now, m, m.Author, m.Height) {
+		if c.current(now, m, m.Author, m.Height) && m.Attempt <= c.attempt+keepAttempts {
 			c.receiveCandidate(m)
 		}
 	}
@@ -342,9 +350,8 @@ func (c *Core) current(now Now, m Message, author key.Public, height uint64) boo
 	case height == c.height+1:
 		c.keepFuture(m, author)
 	case height > c.height:
-		if c.params.index(author) >= 0 && height > c.behind {
-			c.behind = height
-			c.emit(Behind{Height: height - 1, From: author})
+		if c.params.index(author) >= 0 {
+			c.fallBehind(height-1, author)
 		}
 	default:
 		c.help(now, author)
@@ -355,19 +362,40 @@ func (c *Core) current(now Now, m Message, author key.Public, height uint64) boo
 // keepFuture keeps a few messages per author for the next height, at which some
 // members arrive a moment earlier than others.
 func (c *Core) keepFuture(m Message, author key.Public) {
-	const perAuthor = 6
-	if len(c.future) >= maxFuture {
-		return
-	}
-	n := 0
+	own, alien := 0, 0
 	for _, f := range c.future {
-		if a, _ := Author(f); a == author {
-			n++
+		a, _ := Author(f)
+		if a == author {
+			if own++; own == perAuthor || sameKind(f, m) {
+				return
+			}
+		}
+		if c.params.index(a) < 0 {
+			alien++
 		}
 	}
-	if n < perAuthor {
-		c.future = append(c.future, m)
+	if c.params.index(author) < 0 && alien >= strangers {
+		return
 	}
+	c.future = append(c.future, m)
+}
+
+// sameKind reports whether of two messages of one author and height the second
+// is a repetition, or says something else where only one thing can be said. Of
+// candidates, which are large, one is enough.
+func sameKind(a, b Message) bool {
+	switch a := a.(type) {
+	case *Proposal:
+		b, ok := b.(*Proposal)
+		return ok && a.Attempt == b.Attempt
+	case *Ballot:
+		b, ok := b.(*Ballot)
+		return ok && a.Attempt == b.Attempt && a.Phase == b.Phase
+	case *Candidate:
+		_, ok := b.(*Candidate)
+		return ok
+	}
+	return false
 }
 
 // help sends the last ledger to a member that is still at an earlier height,
@@ -386,14 +414,22 @@ func (c *Core) help(now Now, author key.Public) {
 	c.emit(Send{To: author, Message: &Ledger{c.last.Header, c.last.Certificate}})
 }
 
+// fallBehind says that somebody claims to have a ledger that this node misses:
+// once for each of them until the height has been silent for a while, so that
+// nobody's empty claims can hide what others have.
+func (c *Core) fallBehind(height uint64, from key.Public) {
+	if old, told := c.behind[from]; told && old >= height || len(c.behind) >= 2*MaxMembers {
+		return
+	}
+	c.behind[from] = height
+	c.emit(Behind{Height: height, From: from})
+}
+
 func (c *Core) receiveLedger(from key.Public, l *Ledger) {
 	switch {
 	case c.waiting || l.Header.Height < c.height:
 	case l.Header.Height > c.height:
-		if l.Header.Height > c.behind {
-			c.behind = l.Header.Height
-			c.emit(Behind{Height: l.Header.Height, From: from})
-		}
+		c.fallBehind(l.Header.Height, from)
 	case l.Header.Prev != c.lastHash:
 		c.emit(Notice{Text: fmt.Sprintf("a ledger %d was offered that does not follow ours", l.Header.Height)})
 	default:
@@ -525,7 +561,7 @@ func (c *Core) Wake() time.Duration {
 			at = min(at, due)
 		}
 	}
-	if c.deadline > 0 {
+	if c.deadline > 0 && c.attempt < maxAttempt {
 		at = min(at, c.deadline)
 	}
 	if g := c.graceEnd(); g > 0 {
@@ -549,17 +585,36 @@ func (c *Core) step(now Now) []Action {
 		for _, m := range c.own() {
 			c.emit(Send{Message: m, Again: true})
 		}
-		// Others are at the next height and nothing here leads there, or an
-		// earlier attempt to catch up came to nothing.
-		c.behind = 0
-		if len(c.future) > 0 {
-			from, _ := Author(c.future[0])
-			c.emit(Behind{Height: c.height, From: from})
-		}
+		clear(c.behind)
+		c.nudge()
 	}
 	out := c.out
 	c.out = nil
 	return out
+}
+
+// nudge is for a height that has been silent for a while: when others are at
+// the next height, or have committed while this node has no voice that they
+// would answer, its ledger may have closed there. They are asked one after the
+// other.
+func (c *Core) nudge() {
+	var from []key.Public
+	for _, m := range c.future {
+		if a, ok := Author(m); ok && a != c.opt.Self {
+			from = append(from, a)
+		}
+	}
+	if len(from) == 0 && len(c.own()) == 0 {
+		for _, m := range c.params.Members {
+			if _, ok := c.commits.highest(m); ok && m != c.opt.Self {
+				from = append(from, m)
+			}
+		}
+	}
+	if len(from) > 0 {
+		c.nudges++
+		c.emit(Behind{Height: c.height, From: from[c.nudges%len(from)]})
+	}
 }
 
 // advanceOnce makes one step of the protocol and reports whether it made one.
