@@ -15,38 +15,16 @@ import (
 
 	"evernode/hotpocket/contract"
 	"evernode/hotpocket/key"
+	"evernode/internal/npmtest"
 )
-
-const nodeLibrary = "hotpocket-nodejs-contract@0.7.4"
 
 // nodePrelude loads the unmodified library from npm, once per machine.
 func nodePrelude(t testing.TB) (node string) {
 	t.Helper()
+	dir := npmtest.Install(t, npmtest.Contract)
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("Node.js is not installed")
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	dir := filepath.Join(cache, "evernode-test", nodeLibrary)
-	if _, err := os.Stat(filepath.Join(dir, "node_modules/hotpocket-nodejs-contract/index.js")); err != nil {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		fresh, err := os.MkdirTemp(filepath.Dir(dir), "install")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(fresh)
-		cmd := exec.CommandContext(t.Context(), "npm", "install", "--prefix", fresh, "--no-audit", "--no-fund", "--ignore-scripts", nodeLibrary)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Skipf("%s cannot be installed: %v\n%s", nodeLibrary, err, out)
-		}
-		if err := os.Rename(fresh, dir); err != nil && !os.IsExist(err) {
-			t.Fatal(err)
-		}
 	}
 	t.Setenv("CONTRACT_TEST_LIBRARY", filepath.Join(dir, "node_modules/hotpocket-nodejs-contract"))
 	return node

@@ -5,9 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,46 +13,9 @@ import (
 
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
+	"evernode/internal/npmtest"
 	"evernode/internal/usermsg"
 )
-
-const jsClient = "hotpocket-js-client@0.5.7"
-
-// installClient returns a folder in which the JavaScript client library is
-// installed, or skips the test where that is impossible.
-func installClient(t *testing.T) string {
-	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed", program)
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Skipf("no cache folder for %s: %v", jsClient, err)
-	}
-	dir := filepath.Join(cache, "evernode-tests", jsClient)
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "hotpocket-js-client")); err == nil {
-		return dir
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		t.Skipf("no cache folder for %s: %v", jsClient, err)
-	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), "install-")
-	if err != nil {
-		t.Skipf("no cache folder for %s: %v", jsClient, err)
-	}
-	defer os.RemoveAll(tmp)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	npm := exec.CommandContext(ctx, "npm", "install", "--prefix", tmp, "--no-audit", "--no-fund", jsClient)
-	if out, err := npm.CombinedOutput(); err != nil {
-		t.Skipf("%s cannot be installed: %v\n%s", jsClient, err, out)
-	}
-	// Somebody else may have been faster, which is just as well.
-	os.Rename(tmp, dir)
-	return dir
-}
 
 // echo makes the fake node close a ledger for each input and answer it, except
 // for one that it refuses.
@@ -93,7 +54,7 @@ func (s *server) echo(ctx context.Context, t *testing.T, sigs ...byte) {
 // The client library that everybody uses, unmodified, in both protocols, with
 // and without trusted keys.
 func TestJavaScriptClient(t *testing.T) {
-	dir := installClient(t)
+	dir := npmtest.Install(t, npmtest.Client)
 	node := func(fill byte) string { return testKey(t, fill).Public().String() }
 	for _, protocol := range []string{"json", "bson"} {
 		for name, c := range map[string]struct {
