@@ -18,6 +18,7 @@ import (
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/control"
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/statefs"
 )
 
 // cluster is a few node processes on this machine, all in one folder that goes
@@ -254,6 +255,44 @@ func (c *cluster) stop() {
 		n.expected = true
 	}
 }
+
+// folderPrefix begins the names of the folders of all runs.
+const folderPrefix = "evernode-bench-"
+
+// remove removes the folder of a run whose nodes have ended, also those that
+// were killed and had no time to unmount what they had mounted.
+func remove(dir string) error {
+	nodes, err := filepath.Glob(filepath.Join(dir, "node*", "contract_fs"))
+	for _, state := range nodes {
+		err = errors.Join(err, statefs.Release(state))
+	}
+	return errors.Join(err, os.RemoveAll(dir))
+}
+
+// removeStale removes what runs left behind that were killed; their nodes died
+// with them. A run that still lives holds its folder's lock, and folders kept on
+// purpose have a note in them.
+func removeStale() {
+	all, err := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range all {
+		if _, err := os.Stat(filepath.Join(dir, keptNote)); err == nil {
+			continue
+		}
+		lock, err := config.Acquire(dir)
+		if err != nil {
+			continue
+		}
+		// What cannot be removed stays for whoever may.
+		_ = lock.Release()
+		_ = remove(dir)
+	}
+}
+
+// keptNote is the name of the file that says that a folder is to be kept.
+const keptNote = "kept"
 
 // usage returns the processor time of each live node.
 func (c *cluster) usage() ([]usage, error) {

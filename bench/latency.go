@@ -190,8 +190,8 @@ func times(inputs []loneInput, of func(loneInput) time.Duration) samples {
 	return out
 }
 
-func accepted(in loneInput) time.Duration { return in.accepted }
-func output(in loneInput) time.Duration   { return in.output }
+func toAccepted(in loneInput) time.Duration { return in.accepted }
+func toOutput(in loneInput) time.Duration   { return in.output }
 
 func (b *bench) runRead(ctx context.Context) error {
 	read, floor, err := b.reads(ctx, readSamples)
@@ -212,7 +212,7 @@ func (b *bench) runLone(ctx context.Context) error {
 	}
 	b.loneDone = inputs
 	const peer = "(connection, signature, 2 syncs, contract)"
-	a, o := times(inputs, accepted), times(inputs, output)
+	a, o := times(inputs, toAccepted), times(inputs, toOutput)
 	b.report.add("lone input accepted p50", a.quantile(.5), "ms")
 	b.report.add("lone input accepted p99", a.quantile(.99), "ms")
 	b.report.add("lone input output p50", o.quantile(.5), "ms").beside(floor.quantile(.5), peer).must(atMost(15))
@@ -252,7 +252,7 @@ func (b *bench) runDead(ctx context.Context) error {
 	with, _ := b.report.find(reading)
 	b.report.add("one node dead: read request p50", read.quantile(.5), "ms").beside(with, "(with all four)").must(&target{limit: 1.5, of: true})
 	with, _ = b.report.find(waiting)
-	o := times(inputs, output)
+	o := times(inputs, toOutput)
 	b.report.add("one node dead: lone input output p50", o.quantile(.5), "ms").beside(with, "(with all four)").must(&target{limit: 1.5, of: true})
 	b.report.add("one node dead: lone input output p99", o.quantile(.99), "ms")
 	b.report.note("one node dead: node %d of 4 killed with SIGKILL and not restarted; %d reads and %d lone inputs at the other three.", victim+1, deadReads, deadLone)

@@ -24,6 +24,7 @@ import (
 	"syscall"
 	"time"
 
+	"evernode/hotpocket/config"
 	"evernode/internal/usermsg"
 )
 
@@ -60,6 +61,7 @@ type bench struct {
 	nonce    uint64
 	profiles *profiles // nil without -profile
 	loneDone []loneInput
+	loadDone []*outcome
 	terminal bool
 	shown    time.Time
 }
@@ -181,17 +183,25 @@ func (b *bench) all(ctx context.Context, f *flags) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "evernode-bench-")
+	removeStale()
+	dir, err := os.MkdirTemp("", folderPrefix)
 	if err != nil {
 		return err
 	}
+	// Says to later runs that this one still lives.
+	lock, err := config.Acquire(dir)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
 	defer func() {
 		b.cluster.stop()
+		err = errors.Join(err, lock.Release())
 		if f.keep {
-			b.say("the nodes' folders are in %s", dir)
+			b.say("the nodes' folders are in %s; remove it when you are done", dir)
+			err = errors.Join(err, os.WriteFile(filepath.Join(dir, keptNote), nil, 0o644))
 			return
 		}
-		err = errors.Join(err, os.RemoveAll(dir))
+		err = errors.Join(err, remove(dir))
 	}()
 	b.say("building")
 	var command []string
@@ -237,10 +247,10 @@ func (b *bench) all(ctx context.Context, f *flags) (err error) {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	if b.profiles != nil && len(b.loneDone) > 0 {
-		return b.stages()
+	if b.profiles == nil {
+		return nil
 	}
-	return nil
+	return b.stages()
 }
 
 func isTerminal(f *os.File) bool {

@@ -14,8 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -137,83 +136,141 @@ type event struct {
 	Ledger  uint64        `json:"ledger"`
 	Elapsed time.Duration `json:"elapsed"`
 	Attempt uint32        `json:"attempt"`
+	Bundles int           `json:"bundles"`
 }
 
-// stages says where the time of a lone input went, from the logs of the node
-// that it was sent to.
-func (b *bench) stages() error {
-	type ledger struct {
-		closed, ran time.Time
-		elapsed     time.Duration
+// ledger is what a node logged about one ledger.
+type ledger struct {
+	closed, ran time.Time
+	elapsed     time.Duration // of its run
+	bundles     int
+	attempt     uint32
+}
+
+// readLog reads what a node logged about its ledgers.
+func readLog(path string) (map[uint64]*ledger, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
+	defer f.Close()
+	all := map[uint64]*ledger{}
+	at := func(seq uint64) *ledger {
+		if all[seq] == nil {
+			all[seq] = new(ledger)
+		}
+		return all[seq]
+	}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			continue // the contract's own words
+		}
+		switch e.Msg {
+		case "ledger closed":
+			l := at(e.Seq)
+			l.closed, l.bundles, l.attempt = e.Time, e.Bundles, e.Attempt
+		case "contract ran":
+			l := at(e.Ledger)
+			l.ran, l.elapsed = e.Time, e.Elapsed
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return all, nil
+}
+
+// stages says where the time of lone inputs went, from the logs of the nodes
+// that they were sent to, and what ledgers were like under load.
+func (b *bench) stages() error {
 	logs := make([]map[uint64]*ledger, len(b.cluster.nodes))
-	retries := 0
 	for i, n := range b.cluster.nodes {
-		f, err := os.Open(n.dir + ".log")
-		if err != nil {
+		var err error
+		if logs[i], err = readLog(n.dir + ".log"); err != nil {
 			return err
 		}
-		defer f.Close()
-		logs[i] = map[uint64]*ledger{}
-		at := func(seq uint64) *ledger {
-			if logs[i][seq] == nil {
-				logs[i][seq] = new(ledger)
-			}
-			return logs[i][seq]
-		}
-		lines := bufio.NewScanner(f)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			var e event
-			if !strings.HasPrefix(lines.Text(), "{") || json.Unmarshal(lines.Bytes(), &e) != nil {
-				continue // the contract's own words
-			}
-			switch e.Msg {
-			case "ledger closed":
-				at(e.Seq).closed = e.Time
-				if e.Attempt > 0 {
-					retries++
-				}
-			case "contract ran":
-				l := at(e.Ledger)
-				l.ran, l.elapsed = e.Time, e.Elapsed
-			}
-		}
-		if err := lines.Err(); err != nil {
-			return fmt.Errorf("read the log of node %d: %w", i+1, err)
-		}
 	}
+	if len(b.loneDone) > 0 {
+		b.loneStages(logs)
+	}
+	for _, r := range b.loadDone {
+		loadStages(r, logs[0])
+	}
+	return nil
+}
+
+func (b *bench) loneStages(logs []map[uint64]*ledger) {
 	var closed, status, begin, contract, slowest, confirm, deliver samples
 	for _, in := range b.loneDone {
 		l, next := logs[in.node][in.ledger], logs[in.node][in.ledger+1]
 		if l == nil || next == nil || l.ran.IsZero() || next.closed.IsZero() {
 			continue
 		}
-		closed = append(closed, l.closed.Sub(in.sent))
-		status = append(status, in.accepted-l.closed.Sub(in.sent))
-		begin = append(begin, l.ran.Add(-l.elapsed).Sub(l.closed))
-		contract = append(contract, l.elapsed)
 		last := l.ran
 		for _, of := range logs {
 			if o := of[in.ledger]; o != nil && o.ran.After(last) {
 				last = o.ran
 			}
 		}
+		closed = append(closed, l.closed.Sub(in.sent))
+		status = append(status, in.accepted-l.closed.Sub(in.sent))
+		begin = append(begin, l.ran.Add(-l.elapsed).Sub(l.closed))
+		contract = append(contract, l.elapsed)
 		slowest = append(slowest, last.Sub(l.ran))
 		confirm = append(confirm, next.closed.Sub(last))
 		deliver = append(deliver, in.output-next.closed.Sub(in.sent))
 	}
 	fmt.Printf("\nStages of %d lone inputs at the node that took them, p50 / p90 / p99 in ms\n", len(closed))
-	for _, s := range []struct {
-		name string
-		of   samples
-	}{
+	printStages([]stage{
 		{"sent -> its ledger closed", closed}, {"closed -> status at the client", status}, {"closed -> contract being set up", begin},
 		{"contract set up -> ended", contract}, {"own contract ended -> the last node's", slowest},
 		{"last contract ended -> next ledger closed", confirm}, {"closed -> output at the client", deliver},
-	} {
+	})
+}
+
+// loadStages describes the ledgers of one step of load.
+func loadStages(r *outcome, log map[uint64]*ledger) {
+	var seqs []uint64
+	for seq, l := range log {
+		if l.closed.After(r.began) && l.closed.Before(r.began.Add(r.elapsed)) {
+			seqs = append(seqs, seq)
+		}
+	}
+	slices.Sort(seqs)
+	var between, run samples
+	var again, withInputs, bundles, most int
+	for i, seq := range seqs {
+		l := log[seq]
+		if i > 0 {
+			between = append(between, l.closed.Sub(log[seqs[i-1]].closed))
+		}
+		if !l.ran.IsZero() {
+			run = append(run, l.elapsed)
+		}
+		if l.attempt > 0 {
+			again++
+		}
+		if l.bundles > 0 {
+			withInputs++
+		}
+		bundles += l.bundles
+		most = max(most, l.bundles)
+	}
+	fmt.Printf("\nLoad of %d inputs for %.1f s at node 1: %d ledgers, %d with inputs, %d after more than one attempt; %d bundles, at most %d in a ledger; p50 / p90 / p99 in ms\n",
+		len(r.accepted), r.elapsed.Seconds(), len(seqs), withInputs, again, bundles, most)
+	printStages([]stage{{"from ledger to ledger", between}, {"contract set up -> ended", run}})
+}
+
+type stage struct {
+	name string
+	of   samples
+}
+
+func printStages(all []stage) {
+	for _, s := range all {
 		fmt.Printf("  %-44s %6s %6s %6s\n", s.name, number(s.of.quantile(.5)), number(s.of.quantile(.9)), number(s.of.quantile(.99)))
 	}
-	fmt.Println("  ledgers that took more than one attempt, all nodes, whole run: " + strconv.Itoa(retries))
-	return nil
 }
