@@ -78,8 +78,10 @@ func (d *Dir) keepPatch(v version) error {
 const patchPrefix = "patch."
 
 // settle brings a side that nobody reads to the agreed version and turns new
-// views to it. When both are being read it does nothing; the next view or commit
-// tries again. The caller holds settling.
+// views to it: the older side, or the current one when only the older is being
+// read; then new views wait for it, so that none is older than one before. When
+// both are being read it does nothing; the next view or commit tries again. The
+// caller holds settling.
 func (d *Dir) settle(ctx context.Context) error {
 	d.mu.Lock()
 	next := d.agreed
@@ -105,6 +107,7 @@ func (d *Dir) settle(ctx context.Context) error {
 
 	d.mu.Lock()
 	s.busy = false
+	d.settled.Broadcast()
 	if err == nil {
 		s.holds = next
 		d.current = i
@@ -238,14 +241,22 @@ func (d *Dir) openContent(path string, n *node) (*os.File, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, s := range d.sides {
-		if s.busy || s.holds.tree == nil {
-			continue
+	for {
+		busy := false
+		for _, s := range d.sides {
+			if s.busy || s.holds.tree == nil {
+				busy = busy || s.busy
+				continue
+			}
+			if f := s.holds.tree.find(path); f != nil && f.Kind == KindFile && f.Hash == n.Hash {
+				// An open file keeps its content: sides never write into one.
+				return openPath(s.state, path)
+			}
 		}
-		if f := s.holds.tree.find(path); f != nil && f.Kind == KindFile && f.Hash == n.Hash {
-			// An open file keeps its content: sides never write into one.
-			return openPath(s.state, path)
+		if !busy {
+			break
 		}
+		d.settled.Wait()
 	}
 	return nil, fmt.Errorf("content %s: %w", n.Hash.Short(), ErrDamaged)
 }

@@ -84,6 +84,8 @@ type Dir struct {
 	closed  bool
 	sides   [2]*side
 	current int // the side that new views get
+	// settled is told when a side is no longer busy.
+	settled *sync.Cond
 	// pending names the files in objects that the agreed version needs and no
 	// side has yet.
 	pending map[content]string
@@ -139,6 +141,7 @@ func OpenDir(ctx context.Context, cfg Config) (_ *Dir, err error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	d := &Dir{cfg: cfg, log: cfg.Log, work: -1, state: -1, objects: -1, tmp: &tmpFolder{fd: -1}}
+	d.settled = sync.NewCond(&d.mu)
 	mnt := filepath.Join(root, "mnt")
 	d.paths = paths{
 		root: root, mnt: mnt, rw: filepath.Join(mnt, "rw"), store: filepath.Join(root, "store"),

@@ -246,7 +246,9 @@ func copyContent(dst, src *os.File, size int64) error {
 		end := size
 		if err != nil {
 			data = off // holes are not reported here
-		} else if end, err = unix.Seek(in, data, unix.SEEK_HOLE); err != nil {
+		} else if end, err = unix.Seek(in, data, unix.SEEK_HOLE); errors.Is(err, unix.ENXIO) {
+			return errShrunk
+		} else if err != nil {
 			return err
 		}
 		end = min(end, size)

@@ -45,13 +45,22 @@ func (d *Dir) View(ctx context.Context) (View, error) {
 		}
 		d.mu.Lock()
 	}
-	s := d.sides[d.current]
-	if s.busy || s.holds.tree == nil {
-		s = d.sides[1-d.current]
+	wake := context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.settled.Broadcast()
+	})
+	defer wake()
+	for d.sides[d.current].busy && ctx.Err() == nil {
+		d.settled.Wait()
 	}
-	if s.busy || s.holds.tree == nil {
+	s := d.sides[d.current]
+	if err := ctx.Err(); err != nil || s.holds.tree == nil {
 		d.mu.Unlock()
-		return nil, fmt.Errorf("open view: %w", ErrDamaged)
+		if err == nil {
+			err = ErrDamaged
+		}
+		return nil, fmt.Errorf("open view: %w", err)
 	}
 	s.refs++
 	v := &view{d: d, s: s, v: s.holds.Version}
@@ -105,21 +114,22 @@ func (d *Dir) showPrivate(ctx context.Context, s *side) error {
 	if s.private.Hash == now.Hash {
 		return nil
 	}
+	again := false
 	t := transform{mode: d.viewDirMode, owner: d.cfg.Owner}
 	t.place = func(_ context.Context, dir int, path string, n *node, exists bool) error {
-		if exists {
-			if err := unix.Unlinkat(dir, n.Name, 0); err != nil {
-				return err
-			}
-		}
 		var err error
 		if d.mounted {
-			err = linkInto(d.tmp, d.work, path, dir, n.Name, n.Mode)
+			if err = removeAt(dir, n.Name); err == nil {
+				err = linkInto(d.tmp, d.work, path, dir, n.Name, n.Mode)
+			}
 		} else {
 			err = d.copyPrivate(path, dir, n)
 		}
-		if errors.Is(err, unix.ENOENT) {
-			return nil // gone meanwhile
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, errShrunk) {
+			// Gone, or being written to by the run that is open: what was shown
+			// before stays until the next look.
+			again = true
+			return nil
 		}
 		return err
 	}
@@ -131,7 +141,9 @@ func (d *Dir) showPrivate(ctx context.Context, s *side) error {
 	if err := unix.Fchmod(s.top, uint32(d.viewDirMode(0o755))); err != nil {
 		return err
 	}
-	s.private = now
+	if !again {
+		s.private = now
+	}
 	return nil
 }
 
