@@ -13,9 +13,13 @@ import (
 	"evernode/hotpocket/nodelog"
 )
 
-// openFiles is how many descriptors a node asks for: two for each user of the
-// cluster while a run of the contract is set up, and one for each connection.
-const openFiles = 1 << 17
+const (
+	// openFiles is how many descriptors a node asks for: two for each user of the
+	// cluster while a run of the contract is set up, and one for each connection.
+	openFiles = 1 << 17
+	// fewFiles are so few that the operator should know.
+	fewFiles = 8192
+)
 
 func nodeRunCommand() *cobra.Command {
 	return &cobra.Command{
@@ -36,9 +40,6 @@ cleanly, with exit code 0.`,
 			if err := contract.CloseOnExecAll(); err != nil {
 				return err
 			}
-			if _, err := contract.RaiseFileLimit(openFiles); err != nil {
-				return err
-			}
 			layout := config.Layout(dir)
 			if c.Log.File() {
 				if err := os.MkdirAll(filepath.Dir(layout.LogFile()), 0o755); err != nil {
@@ -50,6 +51,9 @@ cleanly, with exit code 0.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, closer.Close()) }()
+			if got, err := contract.RaiseFileLimit(openFiles); err != nil && got < fewFiles {
+				log.Warn("this limits how many users can be connected to the cluster", "err", err)
+			}
 			return hotpocket.Run(cmd.Context(), dir, hotpocket.Options{Version: version(), Log: log})
 		},
 	}
