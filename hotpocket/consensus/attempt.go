@@ -55,7 +55,21 @@ func (c *Core) propose(now Now) {
 	p.Sig = c.opt.Signer.Sign(p.signed(c.params.Chain))
 	c.proposals.add(p.Author, p.Attempt, p)
 	c.retryAt = now.Mono + c.pace.retry()
+	c.tellLock()
 	c.emit(Send{Message: p})
+}
+
+// tellLock shows the coordinator of a later attempt the candidate that has had q
+// votes, if there is one: otherwise it may offer another one, and wait for those
+// who are locked.
+func (c *Core) tellLock() {
+	who := c.params.coordinator(c.height, c.attempt)
+	if c.valid == nil || c.valid.attempt >= c.attempt || who == c.opt.Self {
+		return
+	}
+	x := &Candidate{Author: c.opt.Self, Height: c.height, Attempt: c.attempt, Header: c.valid.header, Votes: c.valid.votes}
+	x.Sig = c.opt.Signer.Sign(x.signed(c.params.Chain))
+	c.emit(Send{To: who, Message: x})
 }
 
 // remember notes since when each pending bundle has been proposed here.
@@ -74,18 +88,24 @@ func (c *Core) remember(bundles []digest.Hash) {
 // watchQuorum starts the clock of the attempt once q members take part in it or
 // a later one: before that nobody is late.
 func (c *Core) watchQuorum(now Now) {
-	if c.deadline > 0 {
+	if c.deadline > 0 && c.heardAt > 0 {
 		return
 	}
-	n := 0
+	took, proposed := 0, 0
 	for _, m := range c.params.Members {
 		if a, ok := c.reached(m); ok && a >= c.attempt {
-			n++
+			took++
+		}
+		if c.proposals[m][c.attempt] != nil {
+			proposed++
 		}
 	}
-	if n >= c.q {
+	if c.deadline == 0 && took >= c.q {
 		c.quorumAt = now.Mono
-		c.deadline = now.Mono + c.pace.attempt(c.attempt)
+		c.deadline = now.Mono + c.pace.attempt(c.tries)
+	}
+	if c.heardAt == 0 && proposed >= c.q {
+		c.heardAt = max(now.Mono, 1)
 	}
 }
 
@@ -261,6 +281,9 @@ func (c *Core) voteCoordinated(now Now) {
 	who := c.params.coordinator(c.height, c.attempt)
 	x := c.candidates[who][c.attempt]
 	if x == nil {
+		if now.Mono >= c.missing() {
+			c.vote(digest.Hash{})
+		}
 		return
 	}
 	hash := x.Header.Hash()
@@ -274,6 +297,9 @@ func (c *Core) voteCoordinated(now Now) {
 			return
 		}
 		c.known[hash] = &x.Header
+		if len(x.Votes) > 0 {
+			c.learn(&proven{x.Votes[0].Attempt, x.Header, x.Votes})
+		}
 	}
 	if !c.mayVote() {
 		return
@@ -299,6 +325,18 @@ func (c *Core) lockAllows(x *Candidate, hash digest.Hash) bool {
 		return true
 	}
 	return len(x.Votes) > 0 && x.Votes[0].Attempt >= c.locked.attempt
+}
+
+// missing is when the coordinator of a later attempt counts as missing: q others
+// have proposed, it has not, and they have waited long enough. The others then
+// say so by voting for nothing, and go on to the next one.
+func (c *Core) missing() time.Duration {
+	who := c.params.coordinator(c.height, c.attempt)
+	if c.attempt == 0 || c.heardAt == 0 || !c.mayVote() || c.votes[c.opt.Self][c.attempt] != nil ||
+		c.proposals[who][c.attempt] != nil || c.candidates[who][c.attempt] != nil {
+		return never
+	}
+	return c.heardAt + min(c.pace.grace()<<min(c.tries, 10), c.pace.attempt(c.tries))
 }
 
 // patience is for how many heights a bundle may be passed over before a
@@ -408,9 +446,7 @@ func (c *Core) tryLock(now Now) {
 	if h == nil {
 		return
 	}
-	if c.valid == nil || c.valid.attempt < c.attempt {
-		c.valid = &proven{c.attempt, *h, votes}
-	}
+	c.learn(&proven{c.attempt, *h, votes})
 	if !c.mayVote() || c.commits[c.opt.Self][c.attempt] != nil {
 		return
 	}
@@ -423,6 +459,13 @@ func (c *Core) tryLock(now Now) {
 		c.emit(Persist{Record: lockRecord(c.height, c.locked), Locked: h})
 	}
 	c.ballot(Commit, hash)
+}
+
+// learn keeps the latest candidate that has had q votes.
+func (c *Core) learn(p *proven) {
+	if c.valid == nil || c.valid.attempt < p.attempt {
+		c.valid = p
+	}
 }
 
 // header returns a candidate by its hash, or asks those who know it.
@@ -506,27 +549,62 @@ func (c *Core) moveOn(now Now) bool {
 		// Straight to the first attempt that is free of old promises.
 		return c.enter(now, c.startAt, "this node was restarted")
 	}
-	ahead, lowest := 0, ^uint32(0)
-	for _, m := range c.params.Members {
-		if a, ok := c.reached(m); ok && a > c.attempt {
-			ahead++
-			lowest = min(lowest, a)
-		}
-	}
+	ahead, lowest := c.ahead()
 	if ahead > 0 && len(c.params.Members)-ahead < c.q {
 		return c.enter(now, lowest, "the others have moved on")
 	}
 	if c.attempt >= maxAttempt {
 		return false
 	}
+	if ahead > 0 && now.Mono >= c.scattered() {
+		return c.enter(now, min(lowest, c.attempt+keepAttempts), "too few are left in this one")
+	}
 	if c.votesSplit() {
+		c.tries++
 		return c.enter(now, c.attempt+1, "the votes differ")
 	}
 	if c.deadline > 0 && now.Mono >= c.deadline {
+		c.tries++
 		return c.enter(now, c.attempt+1, "time is up")
 	}
 	return false
 }
+
+// ahead returns how many members have reached a later attempt, and the lowest
+// that one of them has.
+func (c *Core) ahead() (n int, lowest uint32) {
+	for _, m := range c.params.Members {
+		if a, ok := c.reached(m); ok && a > c.attempt {
+			if n++; n == 1 || a < lowest {
+				lowest = a
+			}
+		}
+	}
+	return n, lowest
+}
+
+// leave is when this attempt may have to be left or voted against because of
+// somebody's absence.
+func (c *Core) leave() time.Duration {
+	at := c.missing()
+	if n, _ := c.ahead(); n > 0 && c.attempt < maxAttempt {
+		at = min(at, c.scattered())
+	}
+	return at
+}
+
+// scattered is when to follow even a single member to a later attempt: some of
+// those who take part cannot take part in this one any more, as after a restart,
+// and those who are left are too few for it. Before q take part it is never.
+func (c *Core) scattered() time.Duration {
+	if c.deadline == 0 || c.heardAt > 0 {
+		return never
+	}
+	return c.quorumAt + max(c.pace.attempt(c.tries)/4, c.pace.grace())
+}
+
+// never is later than anything.
+const never = time.Duration(1<<63 - 1)
 
 // votesSplit reports whether no candidate can get q votes in this attempt.
 func (c *Core) votesSplit() bool {

@@ -51,6 +51,7 @@ type Core struct {
 
 	height     uint64
 	opened     time.Duration // when this height began
+	tries      uint32        // attempts at this height that came to nothing
 	expected   []key.Public
 	seenLast   []key.Public // whose proposals came before the last ledger closed
 	attempt    uint32
@@ -68,7 +69,8 @@ type Core struct {
 	lackUntil  time.Duration        // until when they are worth waiting for
 
 	quorumAt   time.Duration // when q members were first heard in this attempt
-	fullAt     time.Duration // when the first q proposals of attempt 0 were there
+	heardAt    time.Duration // when q proposals of this attempt had come
+	fullAt     time.Duration // when q of them could be counted
 	deadline   time.Duration // end of this attempt, 0 while there is no quorum
 	retryAt    time.Duration
 	askAt      time.Duration // when to ask again for what is missing, 0 when nothing is
@@ -162,7 +164,7 @@ func (c *Core) begin(params Params, now Now) {
 	c.member = !c.opt.Observer && params.index(c.opt.Self) >= 0
 	c.height = c.last.Header.Height + 1
 	c.opened = now.Mono
-	c.attempt, c.startAt = 0, 0
+	c.attempt, c.startAt, c.tries = 0, 0, 0
 	c.proposals = make(collected[*Proposal])
 	c.votes = make(collected[*Ballot])
 	c.commits = make(collected[*Ballot])
@@ -187,7 +189,7 @@ func (c *Core) begin(params Params, now Now) {
 }
 
 func (c *Core) resetAttempt(now Now) {
-	c.quorumAt, c.fullAt, c.deadline = 0, 0, 0
+	c.quorumAt, c.heardAt, c.fullAt, c.deadline = 0, 0, 0, 0
 	c.triedVote, c.partial, c.sentHeader, c.offer = false, false, false, nil
 	c.retryAt = now.Mono + c.pace.retry()
 }
@@ -538,11 +540,30 @@ func (c *Core) receiveBallot(b *Ballot) {
 }
 
 func (c *Core) receiveCandidate(x *Candidate) {
+	if x.Attempt > 0 && x.Author != c.params.coordinator(c.height, x.Attempt) && len(x.Votes) > 0 {
+		c.receiveLock(x)
+		return
+	}
 	if x.Attempt == 0 || x.Author != c.params.coordinator(c.height, x.Attempt) {
 		c.emit(Notice{Text: fmt.Sprintf("%s does not coordinate attempt %d of ledger %d", x.Author.Short(), x.Attempt, x.Height), Fault: true, Member: x.Author})
 		return
 	}
 	c.candidates.add(x.Author, x.Attempt, x)
+}
+
+// receiveLock takes what another member shows the coordinator: a candidate with
+// q votes. Only one that is later than what is known here is worth checking.
+func (c *Core) receiveLock(x *Candidate) {
+	if c.valid != nil && c.valid.attempt >= x.Votes[0].Attempt {
+		return
+	}
+	hash := x.Header.Hash()
+	if err := c.checkCandidate(x, hash); err != nil {
+		c.emit(Notice{Text: err.Error(), Fault: true, Member: x.Author})
+		return
+	}
+	c.known[hash] = &x.Header
+	c.learn(&proven{x.Votes[0].Attempt, x.Header, x.Votes})
 }
 
 // Wake returns when Tick is due, on the clock of Now.Mono.
@@ -567,6 +588,7 @@ func (c *Core) Wake() time.Duration {
 	if g := c.graceEnd(); g > 0 {
 		at = min(at, g)
 	}
+	at = min(at, c.leave())
 	if c.askAt > 0 {
 		at = min(at, c.askAt)
 	}
@@ -585,31 +607,41 @@ func (c *Core) step(now Now) []Action {
 		for _, m := range c.own() {
 			c.emit(Send{Message: m, Again: true})
 		}
+		c.nudge(now)
 		clear(c.behind)
-		c.nudge()
 	}
 	out := c.out
 	c.out = nil
 	return out
 }
 
-// nudge is for a height that has been silent for a while: when others are at
-// the next height, or have committed while this node has no voice that they
-// would answer, its ledger may have closed there. They are asked one after the
-// other.
-func (c *Core) nudge() {
-	var from []key.Public
+// nudge is for a height that has been silent for a while: its ledger may have
+// closed elsewhere. Those are asked, one after the other, who seem to know of
+// it; without anybody of that kind a node that has nothing to say itself, which
+// others would answer, asks any member.
+func (c *Core) nudge(now Now) {
+	knows := make(map[key.Public]bool)
 	for _, m := range c.future {
-		if a, ok := Author(m); ok && a != c.opt.Self {
-			from = append(from, a)
+		if a, ok := Author(m); ok {
+			knows[a] = true
 		}
 	}
-	if len(from) == 0 && len(c.own()) == 0 {
-		for _, m := range c.params.Members {
-			if _, ok := c.commits.highest(m); ok && m != c.opt.Self {
-				from = append(from, m)
-			}
+	silent := len(c.own()) == 0
+	overdue := silent && now.Mono >= c.pace.heartbeat(c.opened)+c.pace.retry()
+	var from, any []key.Public
+	for _, m := range c.params.Members {
+		if m == c.opt.Self {
+			continue
 		}
+		_, claims := c.behind[m]
+		_, committed := c.commits.highest(m)
+		if knows[m] || claims || silent && committed {
+			from = append(from, m)
+		}
+		any = append(any, m)
+	}
+	if len(from) == 0 && overdue {
+		from = any
 	}
 	if len(from) > 0 {
 		c.nudges++

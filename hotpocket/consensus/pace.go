@@ -52,11 +52,12 @@ func (p *pace) grace() time.Duration {
 // arrived learns from how long the last expected proposal took.
 func (p *pace) arrived(spread time.Duration) { p.spread += (spread - p.spread) / 8 }
 
-// attempt is how long an attempt may take from when a quorum takes part in it.
-// It doubles, so that it outgrows any real delay.
-func (p *pace) attempt(a uint32) time.Duration {
+// attempt is how long an attempt may take from when a quorum takes part in it,
+// after so many that came to nothing. It doubles, so that it outgrows any real
+// delay.
+func (p *pace) attempt(tries uint32) time.Duration {
 	base := min(max(p.round/2, 100*time.Millisecond), 2*time.Second)
-	return base << min(a, 8)
+	return min(base<<min(tries, 10), time.Minute)
 }
 
 // retry is how long a silent height waits before it repeats itself.

@@ -336,9 +336,12 @@ func (n *node) close(a consensus.Close) {
 }
 
 func (n *node) advance() {
-	if n.closed == nil {
-		return
+	for n.closed != nil && n.w.err == nil {
+		n.advanceOnce()
 	}
+}
+
+func (n *node) advanceOnce() {
 	h := n.closed.Header
 	n.closed = nil
 	n.consume(&h)

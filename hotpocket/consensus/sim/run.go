@@ -80,6 +80,15 @@ func (w *World) afflict(m Misfortune) {
 		w.corrupt(w.nodes[i])
 	}
 	honest := order[w.cfg.Liars:]
+	// A configuration in which more lie than any protocol can bear is not one
+	// that honest members would agree on.
+	for i, p := range w.params[1:] {
+		if w.liarsIn(p) > max(2*p.Quorum()-len(p.Members)-1, 0) {
+			w.cfg.Changes = w.cfg.Changes[:i]
+			w.params = w.params[:i+1]
+			break
+		}
+	}
 	some := func(k int, do func(*node)) {
 		for range k {
 			if len(honest) > 0 {
