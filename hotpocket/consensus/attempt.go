@@ -13,7 +13,7 @@ import (
 func (c *Core) ready() bool { return c.outcome != nil }
 
 // urgent reports whether somebody waits for the next ledger.
-func (c *Core) urgent() bool { return c.work || c.awaited || len(c.proposals) > 0 }
+func (c *Core) urgent() bool { return c.work || c.awaited || c.proposals.heard > 0 }
 
 // mayJoin reports whether this node can have been in the current attempt only
 // once: after a restart it stays out of those it may have spoken in.
@@ -21,7 +21,7 @@ func (c *Core) mayJoin() bool { return c.attempt >= c.startAt }
 
 // propose sends this node's proposal for the current attempt when it is due.
 func (c *Core) propose(now Now) {
-	if !c.member || !c.mayJoin() || c.proposals[c.opt.Self][c.attempt] != nil {
+	if !c.member || !c.mayJoin() || c.proposals.at(c.self, c.attempt) != nil {
 		return
 	}
 	if now.Mono < c.pace.heartbeat(c.opened) {
@@ -53,7 +53,7 @@ func (c *Core) propose(now Now) {
 		}
 	}
 	p.Sig = c.opt.Signer.Sign(p.signed(c.params.Chain))
-	c.proposals.add(p.Author, p.Attempt, p)
+	c.proposals.add(c.self, p.Attempt, p)
 	c.retryAt = now.Mono + c.pace.retry()
 	c.tellLock()
 	c.emit(Send{Message: p})
@@ -63,7 +63,7 @@ func (c *Core) propose(now Now) {
 // votes, if there is one: otherwise it may offer another one, and wait for those
 // who are locked.
 func (c *Core) tellLock() {
-	who := c.params.coordinator(c.height, c.attempt)
+	who := c.params.Members[c.coordinator()]
 	if c.valid == nil || c.valid.attempt >= c.attempt || who == c.opt.Self {
 		return
 	}
@@ -91,29 +91,26 @@ func (c *Core) watchQuorum(now Now) {
 	if c.deadline > 0 && c.heardAt > 0 {
 		return
 	}
-	took, proposed := 0, 0
-	for _, m := range c.params.Members {
-		if a, ok := c.reached(m); ok && a >= c.attempt {
+	took := 0
+	for i := range c.params.Members {
+		if a, ok := c.reached(i); ok && a >= c.attempt {
 			took++
-		}
-		if c.proposals[m][c.attempt] != nil {
-			proposed++
 		}
 	}
 	if c.deadline == 0 && took >= c.q {
 		c.quorumAt = now.Mono
 		c.deadline = now.Mono + c.pace.attempt(c.tries)
 	}
-	if c.heardAt == 0 && proposed >= c.q {
+	if c.heardAt == 0 && c.proposals.count(c.attempt) >= c.q {
 		c.heardAt = max(now.Mono, 1)
 	}
 }
 
 // reached returns the highest attempt in which a member has said anything.
-func (c *Core) reached(m key.Public) (uint32, bool) {
-	a, ok := c.proposals.highest(m)
-	for _, of := range []collected[*Ballot]{c.votes, c.commits} {
-		if b, has := of.highest(m); has {
+func (c *Core) reached(member int) (uint32, bool) {
+	a, ok := c.proposals.highest(member)
+	for _, of := range []*collected[*Ballot]{&c.votes, &c.commits} {
+		if b, has := of.highest(member); has {
 			a, ok = max(a, b), true
 		}
 	}
@@ -122,10 +119,10 @@ func (c *Core) reached(m key.Public) (uint32, bool) {
 
 // proposed returns the proposals of an attempt that can be counted, in the order
 // of the UNL, of all members or only of those given.
-func (c *Core) proposed(now Now, of []key.Public, attempt uint32) []*Proposal {
+func (c *Core) proposed(now Now, of []int, attempt uint32) []*Proposal {
 	var out []*Proposal
-	for _, m := range of {
-		p := c.proposals[m][attempt]
+	for _, i := range of {
+		p := c.proposals.at(i, attempt)
 		if p == nil {
 			continue
 		}
@@ -142,8 +139,11 @@ func (c *Core) proposed(now Now, of []key.Public, attempt uint32) []*Proposal {
 // counted returns the proposals that a candidate of the current attempt is made
 // of, or nil while it is worth waiting for more.
 func (c *Core) counted(now Now) []*Proposal {
+	if c.proposals.count(c.attempt) < c.q {
+		return nil
+	}
 	c.partial = false
-	all := c.proposed(now, c.params.Members, c.attempt)
+	all := c.proposed(now, c.everybody, c.attempt)
 	if len(all) < c.q {
 		return nil
 	}
@@ -176,15 +176,18 @@ func (c *Core) graceEnd() time.Duration {
 	return c.fullAt + c.pace.grace()
 }
 
+// coordinator returns the place of the current attempt's coordinator.
+func (c *Core) coordinator() int { return c.params.coordinator(c.height, c.attempt) }
+
 // coordinating reports whether this node still owes a candidate.
 func (c *Core) coordinating() bool {
-	return c.attempt > 0 && c.mayVote() && !c.sentHeader && c.params.coordinator(c.height, c.attempt) == c.opt.Self
+	return c.attempt > 0 && c.mayVote() && !c.sentHeader && c.coordinator() == c.self
 }
 
 // voteCooperative votes in attempt 0 for the candidate that follows from the
 // proposals. A node that does not vote learns the candidate in the same way.
 func (c *Core) voteCooperative(now Now) {
-	if c.votes[c.opt.Self][0] != nil {
+	if c.votes.at(c.self, 0) != nil {
 		return
 	}
 	if c.offer == nil {
@@ -244,9 +247,9 @@ func (c *Core) ballot(phase Phase, hash digest.Hash) {
 	b := &Ballot{Author: c.opt.Self, Phase: phase, Height: c.height, Attempt: c.attempt, Hash: hash}
 	b.Sig = c.opt.Signer.Sign(b.signed(c.params.Chain))
 	if phase == Vote {
-		c.votes.add(b.Author, b.Attempt, b)
+		c.votes.add(c.self, b.Attempt, b)
 	} else {
-		c.commits.add(b.Author, b.Attempt, b)
+		c.commits.add(c.self, b.Attempt, b)
 	}
 	c.emit(Send{Message: b})
 }
@@ -269,17 +272,18 @@ func (c *Core) coordinate(now Now) {
 	}
 	x.Sig = c.opt.Signer.Sign(x.signed(c.params.Chain))
 	c.sentHeader = true
-	c.candidates.add(x.Author, x.Attempt, x)
+	c.candidates.add(c.self, x.Attempt, x)
 	c.emit(Send{Message: x})
 }
 
 // voteCoordinated votes on the coordinator's candidate.
 func (c *Core) voteCoordinated(now Now) {
-	if c.votes[c.opt.Self][c.attempt] != nil {
+	if c.votes.at(c.self, c.attempt) != nil {
 		return
 	}
-	who := c.params.coordinator(c.height, c.attempt)
-	x := c.candidates[who][c.attempt]
+	place := c.coordinator()
+	who := c.params.Members[place]
+	x := c.candidates.at(place, c.attempt)
 	if x == nil {
 		if now.Mono >= c.missing() {
 			c.vote(digest.Hash{})
@@ -290,7 +294,7 @@ func (c *Core) voteCoordinated(now Now) {
 	if _, checked := c.known[hash]; !checked || len(x.Votes) > 0 {
 		if err := c.checkCandidate(x, hash); err != nil {
 			c.emit(Notice{Text: err.Error(), Fault: true, Member: who})
-			delete(c.candidates[who], c.attempt)
+			c.candidates.remove(place, c.attempt)
 			if c.mayVote() {
 				c.vote(digest.Hash{})
 			}
@@ -331,9 +335,9 @@ func (c *Core) lockAllows(x *Candidate, hash digest.Hash) bool {
 // have proposed, it has not, and they have waited long enough. The others then
 // say so by voting for nothing, and go on to the next one.
 func (c *Core) missing() time.Duration {
-	who := c.params.coordinator(c.height, c.attempt)
-	if c.attempt == 0 || c.heardAt == 0 || !c.mayVote() || c.votes[c.opt.Self][c.attempt] != nil ||
-		c.proposals[who][c.attempt] != nil || c.candidates[who][c.attempt] != nil {
+	who := c.coordinator()
+	if c.attempt == 0 || c.heardAt == 0 || !c.mayVote() || c.votes.at(c.self, c.attempt) != nil ||
+		c.proposals.at(who, c.attempt) != nil || c.candidates.at(who, c.attempt) != nil {
 		return never
 	}
 	return c.heardAt + min(c.pace.grace()<<min(c.tries, 10), c.pace.attempt(c.tries))
@@ -360,7 +364,7 @@ func (c *Core) censors(now Now, x *Candidate) bool {
 	if len(late) == 0 {
 		return false
 	}
-	held := majorityBundles(c.proposed(now, c.params.Members, c.attempt))
+	held := majorityBundles(c.proposed(now, c.everybody, c.attempt))
 	for _, b := range late {
 		if _, most := slices.BinarySearchFunc(held, b, digest.Hash.Compare); most {
 			return true
@@ -384,7 +388,7 @@ func (c *Core) checkCandidate(x *Candidate, hash digest.Hash) error {
 			return fmt.Errorf("candidate of %s counts a proposal that does not belong to it", x.Author.Short())
 		}
 		have.Set(i)
-		if mine := c.proposals[p.Author][p.Attempt]; mine != nil && mine.Sig == p.Sig && mine.Clock == p.Clock {
+		if mine := c.proposals.at(i, p.Attempt); mine != nil && mine.Sig == p.Sig && mine.Clock == p.Clock {
 			if digest.Sum(mine.body(nil)) == digest.Sum(p.body(nil)) {
 				continue // checked when it came on its own
 			}
@@ -423,10 +427,13 @@ func (c *Core) checkVotes(x *Candidate, hash digest.Hash) error {
 }
 
 // majority returns the hash that q members' ballots of an attempt name.
-func (c *Core) majority(of collected[*Ballot], attempt uint32) (digest.Hash, []*Ballot) {
+func (c *Core) majority(of *collected[*Ballot], attempt uint32) (digest.Hash, []*Ballot) {
+	if of.count(attempt) < c.q {
+		return digest.Hash{}, nil
+	}
 	by := make(map[digest.Hash][]*Ballot, 1)
-	for _, m := range c.params.Members {
-		if b := of[m][attempt]; b != nil && !b.Hash.IsZero() {
+	for i := range c.params.Members {
+		if b := of.at(i, attempt); b != nil && !b.Hash.IsZero() {
 			by[b.Hash] = append(by[b.Hash], b)
 			if len(by[b.Hash]) >= c.q {
 				return b.Hash, by[b.Hash]
@@ -438,7 +445,7 @@ func (c *Core) majority(of collected[*Ballot], attempt uint32) (digest.Hash, []*
 
 // tryLock locks and commits what has q votes.
 func (c *Core) tryLock(now Now) {
-	hash, votes := c.majority(c.votes, c.attempt)
+	hash, votes := c.majority(&c.votes, c.attempt)
 	if votes == nil {
 		return
 	}
@@ -447,7 +454,7 @@ func (c *Core) tryLock(now Now) {
 		return
 	}
 	c.learn(&proven{c.attempt, *h, votes})
-	if !c.mayVote() || c.commits[c.opt.Self][c.attempt] != nil {
+	if !c.mayVote() || c.commits.at(c.self, c.attempt) != nil {
 		return
 	}
 	// Whatever closes is held by q members: those who commit.
@@ -483,14 +490,14 @@ func (c *Core) tryClose(now Now) bool {
 		return true
 	}
 	var attempts []uint32
-	for _, of := range c.commits {
-		for a := range of {
+	for a, n := range c.commits.counts {
+		if n >= c.q {
 			attempts = append(attempts, a)
 		}
 	}
 	slices.Sort(attempts)
-	for _, a := range slices.Compact(attempts) {
-		hash, commits := c.majority(c.commits, a)
+	for _, a := range attempts {
+		hash, commits := c.majority(&c.commits, a)
 		if commits == nil {
 			continue
 		}
@@ -511,8 +518,8 @@ func (c *Core) tryClose(now Now) bool {
 func (c *Core) close(h *Header, cert Certificate) {
 	done := Close{Header: *h, Hash: h.Hash(), Certificate: cert}
 	c.seenLast = c.seenLast[:0]
-	for _, m := range c.params.Members {
-		p := c.anyProposal(m)
+	for i, m := range c.params.Members {
+		p := c.anyProposal(i)
 		if p == nil || !c.countable(p) {
 			continue
 		}
@@ -531,11 +538,9 @@ func (c *Core) close(h *Header, cert Certificate) {
 }
 
 // anyProposal returns a member's latest proposal for this height.
-func (c *Core) anyProposal(m key.Public) *Proposal {
-	if a, ok := c.proposals.highest(m); ok {
-		return c.proposals[m][a]
-	}
-	return nil
+func (c *Core) anyProposal(member int) *Proposal {
+	a, _ := c.proposals.highest(member)
+	return c.proposals.at(member, a)
 }
 
 // maxAttempt is the last attempt there is at a height. No honest member comes
@@ -573,8 +578,8 @@ func (c *Core) moveOn(now Now) bool {
 // ahead returns how many members have reached a later attempt, and the lowest
 // that one of them has.
 func (c *Core) ahead() (n int, lowest uint32) {
-	for _, m := range c.params.Members {
-		if a, ok := c.reached(m); ok && a > c.attempt {
+	for i := range c.params.Members {
+		if a, ok := c.reached(i); ok && a > c.attempt {
 			if n++; n == 1 || a < lowest {
 				lowest = a
 			}
@@ -608,10 +613,13 @@ const never = time.Duration(1<<63 - 1)
 
 // votesSplit reports whether no candidate can get q votes in this attempt.
 func (c *Core) votesSplit() bool {
+	if c.votes.count(c.attempt) <= len(c.params.Members)-c.q {
+		return false
+	}
 	by := make(map[digest.Hash]int, 1)
 	voted, most := 0, 0
-	for _, m := range c.params.Members {
-		if b := c.votes[m][c.attempt]; b != nil {
+	for i := range c.params.Members {
+		if b := c.votes.at(i, c.attempt); b != nil {
 			voted++
 			if !b.Hash.IsZero() {
 				by[b.Hash]++
@@ -619,7 +627,7 @@ func (c *Core) votesSplit() bool {
 			}
 		}
 	}
-	return voted > 0 && most+len(c.params.Members)-voted < c.q
+	return most+len(c.params.Members)-voted < c.q
 }
 
 func (c *Core) enter(now Now, attempt uint32, why string) bool {

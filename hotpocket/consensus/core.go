@@ -52,8 +52,10 @@ type Core struct {
 	height     uint64
 	opened     time.Duration // when this height began
 	tries      uint32        // attempts at this height that came to nothing
-	expected   []key.Public
-	seenLast   []key.Public // whose proposals came before the last ledger closed
+	self       int           // this node's place in the UNL, or -1
+	everybody  []int         // all places
+	expected   []int         // the places of those whom attempt 0 waits for
+	seenLast   []key.Public  // whose proposals came before the last ledger closed
 	attempt    uint32
 	startAt    uint32 // the first attempt in which this node may take part
 	proposals  collected[*Proposal]
@@ -148,7 +150,7 @@ func (c *Core) Last() (Ledger, digest.Hash) { return c.last, c.lastHash }
 func (c *Core) Params() Params { return c.params }
 
 // Heard returns how many members' proposals for this height have arrived.
-func (c *Core) Heard() int { return len(c.proposals) }
+func (c *Core) Heard() int { return c.proposals.heard }
 
 // Candidate returns a candidate ledger of this height by its hash, for peers
 // that ask for it.
@@ -161,14 +163,15 @@ func (c *Core) Candidate(hash digest.Hash) (*Header, bool) {
 func (c *Core) begin(params Params, now Now) {
 	previous := c.params.Members
 	c.params, c.q = params, params.Quorum()
-	c.member = !c.opt.Observer && params.index(c.opt.Self) >= 0
+	c.self = params.index(c.opt.Self)
+	c.member = !c.opt.Observer && c.self >= 0
 	c.height = c.last.Header.Height + 1
 	c.opened = now.Mono
 	c.attempt, c.startAt, c.tries = 0, 0, 0
-	c.proposals = make(collected[*Proposal])
-	c.votes = make(collected[*Ballot])
-	c.commits = make(collected[*Ballot])
-	c.candidates = make(collected[*Candidate])
+	c.proposals = newCollected[*Proposal](len(params.Members))
+	c.votes = newCollected[*Ballot](len(params.Members))
+	c.commits = newCollected[*Ballot](len(params.Members))
+	c.candidates = newCollected[*Candidate](len(params.Members))
 	c.known = make(map[digest.Hash]*Header)
 	c.asked = make(map[digest.Hash]request)
 	c.curious = make(map[key.Public]int)
@@ -179,11 +182,12 @@ func (c *Core) begin(params Params, now Now) {
 	c.resetAttempt(now)
 
 	// Expected by the last ledger, as far as still in the UNL, and newcomers.
-	c.expected = c.expected[:0]
-	for _, m := range params.Members {
+	c.everybody, c.expected = c.everybody[:0], c.expected[:0]
+	for place, m := range params.Members {
+		c.everybody = append(c.everybody, place)
 		i, was := slices.BinarySearchFunc(previous, m, key.Public.Compare)
 		if !was || c.last.Header.Expected.Has(i) {
-			c.expected = append(c.expected, m)
+			c.expected = append(c.expected, place)
 		}
 	}
 }
@@ -303,16 +307,16 @@ func (c *Core) Greeting() []Message {
 // own returns this node's messages of the current attempt.
 func (c *Core) own() []Message {
 	var out []Message
-	if p := c.proposals[c.opt.Self][c.attempt]; p != nil {
+	if p := c.proposals.at(c.self, c.attempt); p != nil {
 		out = append(out, p)
 	}
-	if x := c.candidates[c.opt.Self][c.attempt]; x != nil {
+	if x := c.candidates.at(c.self, c.attempt); x != nil {
 		out = append(out, x)
 	}
-	if v := c.votes[c.opt.Self][c.attempt]; v != nil {
+	if v := c.votes.at(c.self, c.attempt); v != nil {
 		out = append(out, v)
 	}
-	if x := c.commits[c.opt.Self][c.attempt]; x != nil {
+	if x := c.commits.at(c.self, c.attempt); x != nil {
 		out = append(out, x)
 	}
 	return out
@@ -448,7 +452,7 @@ func (c *Core) receiveProposal(now Now, p *Proposal) {
 		c.emit(Notice{Text: fmt.Sprintf("%s proposes ledger %d on another chain", p.Author.Short(), p.Height), Fault: true, Member: p.Author})
 		return
 	}
-	if old, added := c.proposals.add(p.Author, p.Attempt, p); !added {
+	if old, added := c.proposals.add(c.params.index(p.Author), p.Attempt, p); !added {
 		if old.Sig != p.Sig {
 			c.emit(Notice{Text: fmt.Sprintf("%s made two proposals for ledger %d, attempt %d", p.Author.Short(), p.Height, p.Attempt), Fault: true, Member: p.Author})
 		}
@@ -530,25 +534,26 @@ func (c *Core) incomplete(now Now) bool {
 }
 
 func (c *Core) receiveBallot(b *Ballot) {
-	of := c.votes
+	of := &c.votes
 	if b.Phase == Commit {
-		of = c.commits
+		of = &c.commits
 	}
-	if old, added := of.add(b.Author, b.Attempt, b); !added && old.Hash != b.Hash {
+	if old, added := of.add(c.params.index(b.Author), b.Attempt, b); !added && old.Hash != b.Hash {
 		c.emit(Notice{Text: fmt.Sprintf("%s voted twice for ledger %d, attempt %d", b.Author.Short(), b.Height, b.Attempt), Fault: true, Member: b.Author})
 	}
 }
 
 func (c *Core) receiveCandidate(x *Candidate) {
-	if x.Attempt > 0 && x.Author != c.params.coordinator(c.height, x.Attempt) && len(x.Votes) > 0 {
+	place := c.params.coordinator(c.height, x.Attempt)
+	if x.Attempt > 0 && x.Author != c.params.Members[place] && len(x.Votes) > 0 {
 		c.receiveLock(x)
 		return
 	}
-	if x.Attempt == 0 || x.Author != c.params.coordinator(c.height, x.Attempt) {
+	if x.Attempt == 0 || x.Author != c.params.Members[place] {
 		c.emit(Notice{Text: fmt.Sprintf("%s does not coordinate attempt %d of ledger %d", x.Author.Short(), x.Attempt, x.Height), Fault: true, Member: x.Author})
 		return
 	}
-	c.candidates.add(x.Author, x.Attempt, x)
+	c.candidates.add(place, x.Attempt, x)
 }
 
 // receiveLock takes what another member shows the coordinator: a candidate with
@@ -572,7 +577,7 @@ func (c *Core) Wake() time.Duration {
 		return c.opened + time.Hour
 	}
 	at := c.retryAt
-	if c.member && c.proposals[c.opt.Self][c.attempt] == nil && c.mayJoin() {
+	if c.member && c.proposals.at(c.self, c.attempt) == nil && c.mayJoin() {
 		at = min(at, c.pace.heartbeat(c.opened))
 		if c.ready() && c.urgent() {
 			due := c.pace.early()
@@ -629,12 +634,12 @@ func (c *Core) nudge(now Now) {
 	silent := len(c.own()) == 0
 	overdue := silent && now.Mono >= c.pace.heartbeat(c.opened)+c.pace.retry()
 	var from, any []key.Public
-	for _, m := range c.params.Members {
-		if m == c.opt.Self {
+	for i, m := range c.params.Members {
+		if i == c.self {
 			continue
 		}
 		_, claims := c.behind[m]
-		_, committed := c.commits.highest(m)
+		_, committed := c.commits.highest(i)
 		if knows[m] || claims || silent && committed {
 			from = append(from, m)
 		}

@@ -76,10 +76,10 @@ func (p Params) index(k key.Public) int {
 	return i
 }
 
-// coordinator returns who assembles the candidate of an attempt after the
+// coordinator returns the place of who assembles the candidate of an attempt after the
 // first. It changes with every attempt, and where it starts with every height.
-func (p Params) coordinator(height uint64, attempt uint32) key.Public {
-	return p.Members[(height+uint64(attempt))%uint64(len(p.Members))]
+func (p Params) coordinator(height uint64, attempt uint32) int {
+	return int((height + uint64(attempt)) % uint64(len(p.Members)))
 }
 
 // Bits is a set of members by their place in the UNL, lowest bit of the first
