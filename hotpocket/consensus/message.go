@@ -145,11 +145,7 @@ func (b *Ballot) signed(chain digest.Hash) []byte {
 }
 
 func (c *Candidate) signed(chain digest.Hash) []byte {
-	hash := c.Header.Hash()
-	b := append([]byte(nil), c.Author[:]...)
-	b = wire.AppendU64(b, c.Height)
-	b = wire.AppendU32(b, c.Attempt)
-	return signedBytes(kindCandidate, chain, digest.Sum(b, hash[:]))
+	return signedBytes(kindCandidate, chain, digest.Sum(c.body(nil)))
 }
 
 // VerifySignature checks the signature of a message's author, and of a
@@ -271,6 +267,13 @@ func readBallot(r *wire.Reader) *Ballot {
 
 func (c *Candidate) append(b []byte) []byte {
 	b = append(b, kindCandidate)
+	b = c.body(b)
+	return append(b, c.Sig[:]...)
+}
+
+// body is all that a candidate's signature covers: its proof too, so that
+// nobody who passes it on can spoil it in its author's name.
+func (c *Candidate) body(b []byte) []byte {
 	b = append(b, c.Author[:]...)
 	b = wire.AppendU64(b, c.Height)
 	b = wire.AppendU32(b, c.Attempt)
@@ -283,7 +286,7 @@ func (c *Candidate) append(b []byte) []byte {
 	for _, v := range c.Votes {
 		b = v.append(b)
 	}
-	return append(b, c.Sig[:]...)
+	return b
 }
 
 func readCandidate(r *wire.Reader) *Candidate {
