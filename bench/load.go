@@ -292,7 +292,7 @@ func (b *bench) offer(ctx context.Context, s step) (*outcome, error) {
 	logins.Wait()
 	done := make(chan struct{})
 	var readers sync.WaitGroup
-	defer func() {
+	finish := sync.OnceFunc(func() {
 		close(done)
 		for _, u := range users {
 			if u != nil {
@@ -300,7 +300,8 @@ func (b *bench) offer(ctx context.Context, s step) (*outcome, error) {
 			}
 		}
 		readers.Wait()
-	}()
+	})
+	defer finish()
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -353,6 +354,7 @@ func (b *bench) offer(ctx context.Context, s step) (*outcome, error) {
 	if now, err := busyOf(); err == nil {
 		r.busy = now - busy
 	}
+	finish()
 	for _, u := range users {
 		if u.err != nil {
 			return nil, fmt.Errorf("a user at node %d was cut off: %w", u.node+1, u.err)
@@ -391,8 +393,7 @@ func (b *bench) settle(ctx context.Context, o *offered, sent <-chan struct{}) er
 	}
 }
 
-// count makes the totals. All readers may still run: an answer that comes now
-// comes too late.
+// count makes the totals, when all readers have ended.
 func (o *offered) count(r *outcome) {
 	var last time.Duration
 	r.rejected = map[string]int{}

@@ -5,10 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"time"
 
@@ -197,18 +195,6 @@ func (u *user) ask(message []byte, done func(usermsg.Message) (bool, error)) err
 	}
 }
 
-// lcl asks for the last closed ledger's number.
-func (u *user) lcl() (seq uint64, err error) {
-	err = u.ask(frame(usermsg.AppendRequest(nil, u.protocol, usermsg.Request{Type: usermsg.RequestLCL})), func(m usermsg.Message) (bool, error) {
-		l, ok := m.(*usermsg.LCL)
-		if ok {
-			seq = l.LedgerSeqNo
-		}
-		return ok, nil
-	})
-	return seq, err
-}
-
 // input returns the frame of a signed input and the signature.
 func (u *user) input(payload []byte, nonce, maxLedger uint64) ([]byte, key.Signature) {
 	c := usermsg.AppendContainer(nil, u.protocol, usermsg.Container{Input: payload, Nonce: nonce, MaxLedgerNo: maxLedger})
@@ -221,6 +207,3 @@ func (u *user) leave() {
 		u.conn.Close()
 	}
 }
-
-// gone reports whether an error only says that the connection was closed here.
-func gone(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) }
