@@ -49,10 +49,14 @@ func assemble(p Params, prev *Header, prevHash digest.Hash, counted []*Proposal)
 	return h
 }
 
+// maxClock is far beyond any date.
+const maxClock = 1 << 62
+
 func medianClock(counted []*Proposal) uint64 {
 	clocks := make([]uint64, len(counted))
 	for i, c := range counted {
-		clocks[i] = c.Clock
+		// No clock may leave no later time for the next ledger.
+		clocks[i] = min(c.Clock, maxClock)
 	}
 	slices.Sort(clocks)
 	return clocks[(len(clocks)-1)/2]

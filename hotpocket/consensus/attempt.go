@@ -12,8 +12,26 @@ import (
 // ready reports whether the outstanding run has finished here.
 func (c *Core) ready() bool { return c.outcome != nil }
 
-// urgent reports whether somebody waits for the next ledger.
-func (c *Core) urgent() bool { return c.work || c.awaited || c.proposals.heard > 0 }
+// urgent reports whether somebody waits for the next ledger, and it can bring
+// something new.
+func (c *Core) urgent() bool {
+	if c.last.Header.Contested == 0 || c.reported == nil {
+		return c.work || c.awaited || c.proposals.heard > 0
+	}
+	// Members differ about a run, and only those who had no result yet can
+	// decide it. They get whole round times, not the moments that ledgers take
+	// which nobody waits for: otherwise one liar and one slow member would make
+	// good runs fail.
+	if c.ready() && !c.reported[c.opt.Self] {
+		return true
+	}
+	for i, m := range c.params.Members {
+		if p := c.anyProposal(i); p != nil && p.Ran && !c.reported[m] {
+			return true
+		}
+	}
+	return false
+}
 
 // mayJoin reports whether this node can have been in the current attempt only
 // once: after a restart it stays out of those it may have spoken in.
@@ -46,6 +64,7 @@ func (c *Core) propose(now Now) {
 		}
 	}
 	p.Bundles, p.Presence = c.opt.Offer()
+	p.Bundles = p.Bundles[:min(len(p.Bundles), MaxBundles)]
 	c.remember(p.Bundles)
 	for _, k := range c.seenLast {
 		if i := c.params.index(k); i >= 0 {
@@ -350,7 +369,7 @@ const patience = 8
 // censors reports whether a candidate leaves out a bundle that has been pending
 // here for long and that most members propose.
 func (c *Core) censors(now Now, x *Candidate) bool {
-	if x.Header.Outcome == Pending || len(x.Votes) > 0 {
+	if x.Header.Outcome == Pending || len(x.Votes) > 0 || len(x.Header.Bundles) == MaxBundles {
 		return false
 	}
 	var late []digest.Hash
@@ -517,13 +536,14 @@ func (c *Core) tryClose(now Now) bool {
 
 func (c *Core) close(h *Header, cert Certificate) {
 	done := Close{Header: *h, Hash: h.Hash(), Certificate: cert}
-	c.seenLast = c.seenLast[:0]
+	c.seenLast, c.reported = c.seenLast[:0], make(map[key.Public]bool)
 	for i, m := range c.params.Members {
 		p := c.anyProposal(i)
 		if p == nil || !c.countable(p) {
 			continue
 		}
 		c.seenLast = append(c.seenLast, m)
+		c.reported[m] = p.Ran
 		if h.Outcome == Agreed && !h.Result.Output.IsZero() && p.Ran && p.Result == h.Result {
 			done.OutputSigs = append(done.OutputSigs, Signed{m, p.OutputSig})
 		}

@@ -50,12 +50,13 @@ type Core struct {
 	pace    pace
 
 	height     uint64
-	opened     time.Duration // when this height began
-	tries      uint32        // attempts at this height that came to nothing
-	self       int           // this node's place in the UNL, or -1
-	everybody  []int         // all places
-	expected   []int         // the places of those whom attempt 0 waits for
-	seenLast   []key.Public  // whose proposals came before the last ledger closed
+	opened     time.Duration       // when this height began
+	tries      uint32              // attempts at this height that came to nothing
+	self       int                 // this node's place in the UNL, or -1
+	everybody  []int               // all places
+	expected   []int               // the places of those whom attempt 0 waits for
+	seenLast   []key.Public        // whose proposals came before the last ledger closed
+	reported   map[key.Public]bool // which of them had a result, nil when not known
 	attempt    uint32
 	startAt    uint32 // the first attempt in which this node may take part
 	proposals  collected[*Proposal]
@@ -228,7 +229,7 @@ func (c *Core) Reset(now Now, ledger Ledger, params Params) ([]Action, error) {
 	}
 	c.last, c.lastHash = ledger, ledger.Header.Hash()
 	c.outcome, c.awaited = nil, true
-	c.seenLast = nil
+	c.seenLast, c.reported = nil, nil
 	// Who was a member at the ledger's height is not known here, so its expected
 	// set cannot be read: everybody is expected.
 	c.params.Members = nil
