@@ -21,7 +21,10 @@ type Now struct {
 //
 // A Send must not leave before every Persist and Close that was given before
 // it, in this or an earlier step, is durable. That is the whole of the
-// protocol's demand on the disk.
+// protocol's demand on the disk. It goes for everything that leaves the node:
+// a ledger is not served to peers, and nothing that follows from it is told to
+// users, before its Close is durable. Until then the lock behind this node's own
+// commit may not be on disk either, and a crash could forget both.
 type Action interface{ action() }
 
 // Persist asks for a record to be appended to the node's journal. After a

@@ -312,7 +312,7 @@ func (c *Core) voteCoordinated(now Now) {
 	hash := x.Header.Hash()
 	if _, checked := c.known[hash]; !checked || len(x.Votes) > 0 {
 		if err := c.checkCandidate(x, hash); err != nil {
-			c.emit(Notice{Text: err.Error(), Fault: true, Member: who})
+			c.blame(who, "%v", err)
 			c.candidates.remove(place, c.attempt)
 			if c.mayVote() {
 				c.vote(digest.Hash{})
@@ -653,9 +653,36 @@ func (c *Core) votesSplit() bool {
 func (c *Core) enter(now Now, attempt uint32, why string) bool {
 	c.attempt = attempt
 	c.resetAttempt(now)
+	c.forgetCandidates()
 	if c.member {
 		c.emit(Persist{Record: enteredRecord(c.height, attempt)})
 	}
 	c.emit(Notice{Text: fmt.Sprintf("ledger %d needs attempt %d: %s", c.height, attempt, why)})
 	return true
+}
+
+// forgetCandidates drops the candidates that nothing refers to any more, once
+// there are many.
+func (c *Core) forgetCandidates() {
+	if len(c.known) <= 2*keepAttempts {
+		return
+	}
+	named := make(map[digest.Hash]bool)
+	for i := range c.params.Members {
+		for _, of := range []*collected[*Ballot]{&c.votes, &c.commits} {
+			for _, s := range of.of[i] {
+				named[s.message.Hash] = true
+			}
+		}
+	}
+	for _, p := range []*proven{c.locked, c.valid} {
+		if p != nil {
+			named[p.header.Hash()] = true
+		}
+	}
+	for h := range c.known {
+		if !named[h] {
+			delete(c.known, h)
+		}
+	}
 }

@@ -67,6 +67,7 @@ type Core struct {
 	locked     *proven                 // what this node has committed to
 	valid      *proven                 // the latest candidate with q votes
 	asked      map[digest.Hash]request
+	blamed     map[key.Public]bool
 	curious    map[key.Public]int   // how much of what only one member names was asked for
 	lacking    map[digest.Hash]bool // bundles that others propose and this node does not hold
 	lackUntil  time.Duration        // until when they are worth waiting for
@@ -175,6 +176,7 @@ func (c *Core) begin(params Params, now Now) {
 	c.candidates = newCollected[*Candidate](len(params.Members))
 	c.known = make(map[digest.Hash]*Header)
 	c.asked = make(map[digest.Hash]request)
+	c.blamed = make(map[key.Public]bool)
 	c.curious = make(map[key.Public]int)
 	c.lacking, c.lackUntil = make(map[digest.Hash]bool), 0
 	c.locked, c.valid = nil, nil
@@ -219,7 +221,8 @@ func (c *Core) Advance(now Now, params Params) ([]Action, error) {
 
 // Reset makes the Core continue after a ledger that was fetched and verified by
 // the caller, leaving out everything between. Promises for heights up to it
-// have no more meaning.
+// have no more meaning. The ledger counts as a Close given before: it has to be
+// durable before anything that is sent from now on leaves.
 func (c *Core) Reset(now Now, ledger Ledger, params Params) ([]Action, error) {
 	if err := params.Validate(); err != nil {
 		return nil, fmt.Errorf("consensus parameters for ledger %d: %w", ledger.Header.Height+1, err)
@@ -296,7 +299,8 @@ func (c *Core) Receive(now Now, from key.Public, m Message) []Action {
 	return c.step(now)
 }
 
-// Greeting returns what a newly connected node has to be told.
+// Greeting returns what a newly connected node has to be told. The messages may
+// leave when a Send given now might: see Action.
 func (c *Core) Greeting() []Message {
 	var out []Message
 	if c.last.Header.Height > 0 {
@@ -450,14 +454,19 @@ func (c *Core) receiveLedger(from key.Public, l *Ledger) {
 
 func (c *Core) receiveProposal(now Now, p *Proposal) {
 	if p.Prev != c.lastHash {
-		c.emit(Notice{Text: fmt.Sprintf("%s proposes ledger %d on another chain", p.Author.Short(), p.Height), Fault: true, Member: p.Author})
+		c.blame(p.Author, "%s proposes ledger %d on another chain", p.Author.Short(), p.Height)
 		return
 	}
-	if old, added := c.proposals.add(c.params.index(p.Author), p.Attempt, p); !added {
+	place := c.params.index(p.Author)
+	if old, added := c.proposals.add(place, p.Attempt, p); !added {
 		if old.Sig != p.Sig {
-			c.emit(Notice{Text: fmt.Sprintf("%s made two proposals for ledger %d, attempt %d", p.Author.Short(), p.Height, p.Attempt), Fault: true, Member: p.Author})
+			c.blame(p.Author, "%s made two proposals for ledger %d, attempt %d", p.Author.Short(), p.Height, p.Attempt)
 		}
 		return
+	}
+	if p.Attempt == 0 && c.attempt == 0 && c.offer != nil && slices.Contains(c.expected, place) {
+		// Too late to be counted, but not gone: the grace has to grow.
+		c.pace.arrived(now.Mono - c.fullAt)
 	}
 	for _, b := range p.Bundles {
 		if c.opt.Holds(b) {
@@ -540,7 +549,7 @@ func (c *Core) receiveBallot(b *Ballot) {
 		of = &c.commits
 	}
 	if old, added := of.add(c.params.index(b.Author), b.Attempt, b); !added && old.Hash != b.Hash {
-		c.emit(Notice{Text: fmt.Sprintf("%s voted twice for ledger %d, attempt %d", b.Author.Short(), b.Height, b.Attempt), Fault: true, Member: b.Author})
+		c.blame(b.Author, "%s voted twice for ledger %d, attempt %d", b.Author.Short(), b.Height, b.Attempt)
 	}
 }
 
@@ -551,7 +560,7 @@ func (c *Core) receiveCandidate(x *Candidate) {
 		return
 	}
 	if x.Attempt == 0 || x.Author != c.params.Members[place] {
-		c.emit(Notice{Text: fmt.Sprintf("%s does not coordinate attempt %d of ledger %d", x.Author.Short(), x.Attempt, x.Height), Fault: true, Member: x.Author})
+		c.blame(x.Author, "%s does not coordinate attempt %d of ledger %d", x.Author.Short(), x.Attempt, x.Height)
 		return
 	}
 	c.candidates.add(place, x.Attempt, x)
@@ -565,11 +574,19 @@ func (c *Core) receiveLock(x *Candidate) {
 	}
 	hash := x.Header.Hash()
 	if err := c.checkCandidate(x, hash); err != nil {
-		c.emit(Notice{Text: err.Error(), Fault: true, Member: x.Author})
+		c.blame(x.Author, "%v", err)
 		return
 	}
 	c.known[hash] = &x.Header
 	c.learn(&proven{x.Votes[0].Attempt, x.Header, x.Votes})
+}
+
+// blame notes a member's fault, one per member and height.
+func (c *Core) blame(who key.Public, format string, args ...any) {
+	if !c.blamed[who] {
+		c.blamed[who] = true
+		c.emit(Notice{Text: fmt.Sprintf(format, args...), Fault: true, Member: who})
+	}
 }
 
 // Wake returns when Tick is due, on the clock of Now.Mono.
