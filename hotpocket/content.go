@@ -21,6 +21,10 @@ const (
 	// keepLedgers is for how many ledgers the content of closed ones stays on
 	// disk: what a restart may have to execute again.
 	keepLedgers = 256
+	// keptBytes and keptFor bound the bundles of closed ledgers that stay in memory,
+	// for peers that are a moment behind. Others fetch state and nonce table.
+	keptBytes = 8 << 20
+	keptFor   = 32
 	// maxPresences bounds the user lists kept in memory.
 	maxPresences = 4 * consensus.MaxMembers
 )
@@ -49,9 +53,11 @@ type mark struct{ seq, lsn uint64 }
 // openContent reads back what was kept. durable is called by the journal's
 // committer with its durable position.
 func openContent(dir string, durable func(uint64), log *slog.Logger) (*content, error) {
+	limits := inputs.DefaultPoolLimits()
+	limits.KeepBytes, limits.KeepLedgers = keptBytes, keptFor
 	c := &content{
 		log:       log,
-		pool:      inputs.NewPool(inputs.DefaultPoolLimits()),
+		pool:      inputs.NewPool(limits),
 		presences: make(map[digest.Hash]*presence),
 		restored:  make(map[digest.Hash][]byte),
 	}
