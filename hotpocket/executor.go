@@ -31,6 +31,9 @@ const (
 	farBehind = 8
 	// snapshotEvery is after how many runs the nonce table is written down.
 	snapshotEvery = 32
+	// retryMin and retryMax bound the pause before a run is tried again for
+	// which something was missing.
+	retryMin, retryMax = 50 * time.Millisecond, 2 * time.Second
 )
 
 // task is a closed ledger on its way to the executor.
@@ -40,6 +43,17 @@ type task struct {
 	active  map[key.Public]uint64
 	expired []*inputs.Bundle
 	replay  bool // closed before the restart: nobody is to be told
+}
+
+// attempt is a run that a ledger has started and that this node has not
+// finished yet. Each step is taken once, however often one after it fails.
+type attempt struct {
+	task
+	sel    inputs.Selection
+	taken  bool // the inputs are selected, their users told
+	users  []key.Public
+	listed bool // the users are known
+	wait   time.Duration
 }
 
 // executor brings the node to where a closed ledger expects it to be and runs
@@ -60,6 +74,7 @@ type executor struct {
 
 	// Owned by the executor's goroutine.
 	finished      *finished
+	due           *attempt
 	sinceSnapshot int
 
 	// synced is false while this node lacks the agreed state.
@@ -137,9 +152,17 @@ func (e *executor) next() (task, bool) {
 func (e *executor) run(ctx context.Context) error {
 	defer e.abandon()
 	for {
+		var again <-chan time.Time
+		if e.due != nil {
+			again = time.After(e.due.wait)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again:
+			if err := e.try(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
 		case <-e.wake:
 		}
 		for {
@@ -175,31 +198,64 @@ func (e *executor) process(ctx context.Context, t task) error {
 	if !t.Header.StartsRun() {
 		return nil
 	}
-	sel, ok := e.take(ctx, t)
-	if !ok {
-		e.synced.Store(false)
-		return nil
-	}
-	users, err := e.n.connected(ctx, &t.Header)
-	if err != nil {
-		if ctx.Err() == nil {
-			e.log.Warn("a list of users cannot be had from anybody", "ledger", t.Header.Height, "err", err)
+	e.due = &attempt{task: t, wait: retryMin}
+	return e.try(ctx)
+}
+
+// try goes on with the run that is due, as far as that is possible now. What is
+// missing for it may come: unless enough other members finish the run without
+// this node, nobody starts a later one, so that giving up could stop the chain.
+func (e *executor) try(ctx context.Context) error {
+	a := e.due
+	a.wait = min(2*a.wait, retryMax)
+	if !a.taken {
+		sel, ok := e.take(ctx, a.task)
+		if !ok {
+			e.synced.Store(false)
+			return nil
 		}
-		e.synced.Store(false)
+		a.sel, a.taken = sel, true
+	}
+	if !a.listed {
+		users, err := e.n.connected(ctx, &a.Header)
+		if err != nil {
+			if ctx.Err() == nil {
+				e.log.Warn("a list of users cannot be had from anybody now", "ledger", a.Header.Height, "err", err)
+			}
+			e.synced.Store(false)
+			return nil
+		}
+		a.users, a.listed = users, true
+		e.users.Store(int64(len(users)))
+		e.n.created(a.task, users, a.sel)
+	}
+	if a.replay && e.waiting() > 0 && e.state.Agreed().Seq >= a.Header.Height {
+		e.due = nil // the state has been through this run before the restart
 		return nil
 	}
-	e.users.Store(int64(len(users)))
-	e.n.created(t, users, sel)
-	if !e.reach(ctx, t) {
+	if !e.reach(ctx, a.task) {
 		return nil
 	}
-	return e.execute(ctx, t, sel, users)
+	return e.execute(ctx, a)
 }
 
 // settle draws the consequences of a ledger's verdict on the run before it.
 func (e *executor) settle(ctx context.Context, t task) error {
+	if t.Header.Outcome == consensus.Pending {
+		return nil
+	}
+	if a := e.due; a != nil {
+		// The others went on without this node.
+		e.due = nil
+		if t.Header.Outcome == consensus.Failed && t.Header.Run == a.Header.Height {
+			e.failed.Add(1)
+			if a.taken && !a.replay {
+				e.n.tellFailed(a.sel.Users)
+			}
+		}
+	}
 	f := e.finished
-	if t.Header.Outcome == consensus.Pending || f == nil {
+	if f == nil {
 		return nil
 	}
 	e.finished = nil
@@ -212,7 +268,9 @@ func (e *executor) settle(ctx context.Context, t task) error {
 		e.log.Error("the members did not come to one result: the run is undone, its inputs are consumed",
 			"ledger", f.height, "root", f.result.State.Short(), "outputs", f.result.Output.Short())
 		e.failed.Add(1)
-		e.n.tellFailed(f)
+		if !t.replay {
+			e.n.tellFailed(f.inputs)
+		}
 		return f.rollback(ctx)
 	case t.Header.Result != f.result:
 		e.diverged.Add(1)
@@ -262,13 +320,6 @@ func (e *executor) take(ctx context.Context, t task) (inputs.Selection, bool) {
 		e.nonces = table
 		e.n.nonces.Store(table)
 	}
-	if e.sinceSnapshot++; e.sinceSnapshot >= snapshotEvery && e.state.Agreed().Root == h.Result.State {
-		if err := e.n.saveNonces(e.nonces, h.Height); err != nil {
-			e.log.Error("the nonce table could not be saved", "err", err)
-		}
-		e.sinceSnapshot = 0
-	}
-	e.n.tables.put(h.Result.Nonces, e.nonces)
 	bundles := make([]*inputs.Bundle, 0, len(h.Bundles))
 	for _, d := range h.Bundles {
 		b := e.n.content.bundle(d)
@@ -286,6 +337,13 @@ func (e *executor) take(ctx context.Context, t task) (inputs.Selection, bool) {
 		}
 		bundles = append(bundles, b)
 	}
+	if e.sinceSnapshot++; e.sinceSnapshot >= snapshotEvery && e.state.Agreed().Root == h.Result.State {
+		if err := e.n.saveNonces(e.nonces, h.Height); err != nil {
+			e.log.Error("the nonce table could not be saved", "err", err)
+		}
+		e.sinceSnapshot = 0
+	}
+	e.n.tables.put(h.Result.Nonces, e.nonces)
 	sel := inputs.Select(inputs.Params{
 		Seq:            h.Height,
 		MaxOffset:      uint64(t.conf.Contract.MaxInputLedgerOffset),
@@ -313,7 +371,7 @@ func (e *executor) reach(ctx context.Context, t task) bool {
 	e.log.Info("fetching the agreed state", "ledger", t.Header.Height, "root", want.State.Short())
 	if err := e.n.fetchState(ctx, &t.Header); err != nil {
 		if ctx.Err() == nil {
-			e.log.Warn("the agreed state could not be fetched, trying again with the next ledger", "root", want.State.Short(), "err", err)
+			e.log.Warn("the agreed state could not be fetched yet", "root", want.State.Short(), "err", err)
 		}
 		return false
 	}
@@ -326,19 +384,19 @@ func (e *executor) reach(ctx context.Context, t task) bool {
 }
 
 // execute runs the contract for a ledger and reports the result.
-func (e *executor) execute(ctx context.Context, t task, sel inputs.Selection, users []key.Public) error {
-	h := &t.Header
+func (e *executor) execute(ctx context.Context, a *attempt) error {
+	h := &a.Header
 	run, err := e.state.Begin(ctx, h.Height)
 	if err != nil {
 		return fmt.Errorf("begin a run: %w", err)
 	}
-	f := &finished{height: h.Height, hash: t.Hash, run: run, inputs: sel.Users}
-	if t.conf.Contract.Execute {
-		res, err := e.contract(ctx, t, run.Dir(), sel, users)
+	f := &finished{height: h.Height, hash: a.Hash, run: run, inputs: a.sel.Users}
+	if a.conf.Contract.Execute {
+		res, err := e.contract(ctx, a, run.Dir())
 		if err != nil {
 			// The node itself could not set the run up, for want of descriptors
 			// for instance: that is not the contract's result.
-			e.log.Error("the contract could not be started; the node takes the result of the others", "ledger", h.Height, "err", err)
+			e.log.Error("the contract could not be started; the node tries again, or takes the result of the others", "ledger", h.Height, "err", err)
 			e.synced.Store(false)
 			return run.Rollback(ctx)
 		}
@@ -358,7 +416,8 @@ func (e *executor) execute(ctx context.Context, t task, sel inputs.Selection, us
 		}
 		return fmt.Errorf("hash the state: %w", err)
 	}
-	f.result = consensus.Result{State: root, Patch: patch, Nonces: e.nonces.Hash(), Users: inputs.UserHash(users), Inputs: sel.InputHash()}
+	e.due = nil
+	f.result = consensus.Result{State: root, Patch: patch, Nonces: e.nonces.Hash(), Users: inputs.UserHash(a.users), Inputs: a.sel.InputHash()}
 	f.seal()
 	if patch != h.Result.Patch {
 		content, err := os.ReadFile(patchFile(run.Dir()))
@@ -432,11 +491,11 @@ func (e *executor) report(seq uint64, res *contract.Result) {
 }
 
 // contract executes the contract for a closed ledger.
-func (e *executor) contract(ctx context.Context, t task, dir string, sel inputs.Selection, users []key.Public) (contract.Result, error) {
-	h := &t.Header
+func (e *executor) contract(ctx context.Context, a *attempt, dir string) (contract.Result, error) {
+	t, h := a.task, &a.Header
 	run := e.n.describe(t.conf, contract.Consensus, dir)
 	run.LedgerSeq, run.LedgerHash, run.Timestamp = h.Height, t.Hash, h.Time
-	run.Users = merge(users, sel.Users)
+	run.Users = merge(a.users, a.sel.Users)
 	for _, m := range t.conf.Contract.UNL {
 		run.UNL = append(run.UNL, contract.UNLMember{Key: m, ActiveOn: t.active[m]})
 	}

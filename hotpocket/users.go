@@ -77,10 +77,10 @@ func (n *node) deliver(f *finished, t task) {
 }
 
 // tellFailed tells users that a run with their inputs was undone.
-func (n *node) tellFailed(f *finished) {
-	for i := range f.inputs {
-		for j := range f.inputs[i].Inputs {
-			n.gate.Rejected(f.inputs[i].User, f.inputs[i].Inputs[j].Hash, reasonFailed)
+func (n *node) tellFailed(of []inputs.UserInputs) {
+	for i := range of {
+		for _, in := range of[i].Inputs {
+			n.gate.Rejected(in.User, in.Hash, reasonFailed)
 		}
 	}
 }
