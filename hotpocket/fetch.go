@@ -42,6 +42,11 @@ func (n *node) peersFrom(first []key.Public) []key.Public {
 	return append(out, rest...)
 }
 
+// excused marks the error of an answer that is not its sender's fault.
+type excused struct{ error }
+
+func (e excused) Unwrap() error { return e.error }
+
 // request asks peers one after the other until use accepts an answer.
 func (n *node) request(ctx context.Context, first []key.Public, kind mesh.Kind, payload []byte, use func([]byte) error) error {
 	err := errors.New("no peer is connected")
@@ -53,6 +58,13 @@ func (n *node) request(ctx context.Context, first []key.Public, kind mesh.Kind, 
 		if err == nil {
 			if err = use(b); err == nil {
 				return nil
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			var innocent excused
+			if errors.As(err, &innocent) {
+				continue
 			}
 			n.log.Warn("a peer's answer is wrong", "from", p.Short(), "err", err)
 			n.mesh.ReportBad(p, mesh.BadMessage)
@@ -123,22 +135,22 @@ func (n *node) fetchContent(ctx context.Context, from []key.Public, d digest.Has
 			if err == nil {
 				err = x.Verify(1)
 			}
-			if err == nil {
-				err = n.content.addBundle(x, true)
-			}
 			if err != nil {
 				return err
+			}
+			if err := n.content.addBundle(x, true); err != nil {
+				return excused{err}
 			}
 		case entryPresence:
 			p, err := inputs.DecodePresence(b[1:])
 			if err == nil && p.Digest() != d {
 				err = errors.New("another list of users than asked for")
 			}
-			if err == nil {
-				err = n.content.addPresence(p, n.last.Load().seq+1)
-			}
 			if err != nil {
 				return err
+			}
+			if err := n.content.addPresence(p, n.last.Load().seq+1); err != nil {
+				return excused{err}
 			}
 		default:
 			return fmt.Errorf("content of unknown kind %d", b[0])
@@ -226,22 +238,24 @@ func (n *node) catchUp(b consensus.Behind) {
 const leapFrom = 2048
 
 func (n *node) catchUpWith(ctx context.Context, b consensus.Behind) error {
-	next := n.height()
+	next, ok := n.height()
+	if !ok {
+		return context.Canceled
+	}
 	if b.Height >= next+leapFrom {
 		if err := n.leap(ctx, b.From); err != nil {
 			n.log.Info("the newest ledger cannot be verified by what this node knows: fetching all that lie between", "from", next, "to", b.Height, "reason", err)
 		}
 	}
 	for ctx.Err() == nil {
-		next = n.height()
-		if next > b.Height {
+		if next, ok = n.height(); !ok || next > b.Height {
 			return nil
 		}
 		req := wire.AppendU16(wire.AppendU64(nil, next), maxRange)
 		err := n.request(ctx, []key.Public{b.From}, kindLedgers, req, func(answer []byte) error {
 			r := wire.NewReader(answer)
 			if r.Len() == 0 {
-				return fmt.Errorf("no ledger %d", next)
+				return excused{fmt.Errorf("the peer has no ledger %d", next)}
 			}
 			for r.Len() > 0 {
 				body := r.View(maxAnswer)
@@ -271,11 +285,13 @@ func (n *node) installOne(ctx context.Context, from key.Public, x consensus.Ledg
 	for {
 		var height uint64
 		var stuck bool
-		n.ask(func(l *loop) {
+		done := n.ask(func(l *loop) {
 			l.install(from, x)
 			height, stuck = l.core.Height(), l.stuck != nil
 		})
 		switch {
+		case !done:
+			return context.Canceled
 		case height > x.Header.Height && !stuck:
 			return nil
 		case !stuck:
@@ -290,10 +306,13 @@ func (n *node) installOne(ctx context.Context, from key.Public, x consensus.Ledg
 	}
 }
 
-// height returns the height being decided.
-func (n *node) height() (h uint64) {
-	n.ask(func(l *loop) { h = l.core.Height() })
-	return h
+// height returns the height being decided, and false when the node stops.
+func (n *node) height() (uint64, bool) {
+	var h uint64
+	if !n.ask(func(l *loop) { h = l.core.Height() }) {
+		return 0, false
+	}
+	return h, true
 }
 
 // leap goes to the newest ledger of a peer when its certificate is good under
@@ -305,16 +324,24 @@ func (n *node) leap(ctx context.Context, from key.Public) error {
 			return err
 		}
 		if h.Result.Patch != n.patches.inForce() {
-			return errors.New("the configuration has changed since")
+			return excused{errors.New("the configuration has changed since")}
 		}
 		if err := cert.Verify(n.verifier, parameters(n.conf.Load()), &h); err != nil {
 			return err
 		}
-		n.ask(func(l *loop) {
+		var failed error
+		if !n.ask(func(l *loop) {
 			if l.stuck == nil && h.Height > l.core.Height() {
-				err = l.leap(consensus.Ledger{Header: h, Certificate: cert})
+				if failed = l.leap(consensus.Ledger{Header: h, Certificate: cert}); failed != nil {
+					l.fail(failed)
+				}
 			}
-		})
-		return err
+		}) {
+			return excused{context.Canceled}
+		}
+		if failed != nil {
+			return excused{failed}
+		}
+		return nil
 	})
 }

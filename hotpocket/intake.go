@@ -2,6 +2,8 @@ package hotpocket
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -203,6 +205,9 @@ func (k *intake) pack(seq uint64, items []inputs.Submission, parsed []inputs.Inp
 		return err
 	}
 	if err := k.n.content.addBundle(b, false); err != nil {
+		if !errors.Is(err, inputs.ErrPoolFull) {
+			return fmt.Errorf("keep pending inputs: %w", err)
+		}
 		k.n.log.Warn("inputs are turned away: too many are pending", "inputs", len(parsed), "err", err)
 		for i := range parsed {
 			k.forget(&parsed[i])

@@ -26,8 +26,11 @@ type loop struct {
 	core *consensus.Core
 
 	outbox  []outgoing
-	durable marks // what is on disk
-	need    marks // what has to be before the next message leaves
+	closed  []held // ledgers whose consequences wait for the disk
+	durable marks  // what is on disk
+	need    marks  // what has to be before the next message leaves
+
+	promised marks // what had to be when the last ledger closed
 
 	presence     digest.Hash // the list of this node's users that was flooded last
 	presenceSeen uint64      // the gateway's version of that list
@@ -48,6 +51,14 @@ type outgoing struct {
 	send  consensus.Send
 }
 
+// held is a ledger that this node has helped to close by a commit that is not on
+// disk yet. Until it is, the ledger rests on fewer than q members, so nobody is
+// told and nothing is made final.
+type held struct {
+	after marks
+	task  task
+}
+
 // do runs f in the loop's goroutine, later. It waits for a place in the queue,
 // and does nothing once the node stops.
 func (n *node) do(f func(*loop)) {
@@ -57,13 +68,16 @@ func (n *node) do(f func(*loop)) {
 	}
 }
 
-// ask runs f in the loop's goroutine and waits until it has.
-func (n *node) ask(f func(*loop)) {
+// ask runs f in the loop's goroutine and waits until it has. It reports false
+// when the node stops: then f may run still, and what it sets must not be read.
+func (n *node) ask(f func(*loop)) bool {
 	done := make(chan struct{})
 	n.do(func(l *loop) { f(l); close(done) })
 	select {
 	case <-done:
+		return true
 	case <-n.stopping:
+		return false
 	}
 }
 
@@ -159,6 +173,12 @@ func (l *loop) send(s consensus.Send) {
 // flush sends what has become durable.
 func (l *loop) flush() {
 	l.durable = l.n.durable.load()
+	ready := 0
+	for ready < len(l.closed) && l.durable.covers(l.closed[ready].after) {
+		l.n.exec.push(l.closed[ready].task)
+		ready++
+	}
+	l.closed = slices.Delete(l.closed, 0, ready)
 	sent := 0
 	for _, o := range l.outbox {
 		if !l.durable.covers(o.after) {
@@ -249,6 +269,7 @@ func (l *loop) work() {
 // close persists a closed ledger and begins the next height.
 func (l *loop) close(c consensus.Close) {
 	h := &c.Header
+	l.promised = l.need
 	lsn, err := l.n.store.AppendLedger(ledger.Record{
 		Seq:  h.Height,
 		Hash: c.Hash,
@@ -301,7 +322,8 @@ func (l *loop) advance() {
 			t.active[m] = l.active[m]
 		}
 	}
-	l.n.exec.push(t)
+	l.closed = append(l.closed, held{l.promised, t})
+	l.flush()
 	l.n.log.Debug("ledger closed", "seq", c.Header.Height, "hash", c.Hash.Short(), "outcome", c.Header.Outcome.String(),
 		"bundles", len(c.Header.Bundles), "attempt", c.Certificate.Attempt)
 	count, _ := l.n.content.pending()
@@ -362,8 +384,9 @@ func (l *loop) leap(x consensus.Ledger) error {
 	if err != nil {
 		return err
 	}
-	l.n.exec.push(task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf})
+	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf}})
 	l.apply(actions)
+	l.flush()
 	return nil
 }
 

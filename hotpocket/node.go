@@ -126,6 +126,7 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	n := &node{
 		opt:       opt,
@@ -144,10 +145,10 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 		stopping:  ctx.Done(),
 	}
 	n.durable.changed = make(chan struct{}, 1)
-	return n.run(ctx, group, conf)
+	return n.run(ctx, cancel, group, conf)
 }
 
-func (n *node) run(ctx context.Context, group *errgroup.Group, conf *config.Config) (err error) {
+func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgroup.Group, conf *config.Config) (err error) {
 	closing := func(what string, f func() error) {
 		if e := f(); e != nil {
 			err = errors.Join(err, fmt.Errorf("close %s: %w", what, e))
@@ -211,6 +212,15 @@ func (n *node) run(ctx context.Context, group *errgroup.Group, conf *config.Conf
 	if n.gate, err = n.newGateway(conf); err != nil {
 		return err
 	}
+	// Whatever ends the start or the node itself: nothing that is closed above
+	// is in use any more.
+	stop := func() error {
+		cancel()
+		err := group.Wait()
+		n.spawned.Wait()
+		return err
+	}
+	defer stop()
 	if err := n.listen(ctx, group, conf); err != nil {
 		return err
 	}

@@ -248,6 +248,9 @@ func (n *node) serveLedgers(payload []byte) ([]byte, error) {
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("request for ledgers: %w", err)
 	}
+	if from == 0 || count == 0 {
+		return nil, fmt.Errorf("request for %d ledgers from number %d", count, from)
+	}
 	var out []byte
 	for rec, err := range n.store.Ledgers(from, from+min(count, maxRange)-1) {
 		if err != nil {
@@ -264,11 +267,14 @@ func (n *node) serveLedgers(payload []byte) ([]byte, error) {
 
 func (n *node) serveHeader(hash digest.Hash) ([]byte, error) {
 	var b []byte
-	n.ask(func(l *loop) {
+	done := n.ask(func(l *loop) {
 		if h, ok := l.core.Candidate(hash); ok {
 			b = h.Append(nil)
 		}
 	})
+	if !done {
+		return nil, errNotHeld
+	}
 	if b != nil {
 		return b, nil
 	}

@@ -2,6 +2,7 @@ package hotpocket
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -60,6 +61,8 @@ func (n *node) watch(ctx context.Context) error {
 			return nil
 		case <-n.store.Failed():
 			return n.store.Err()
+		case <-n.content.journal.Failed():
+			return fmt.Errorf("keep pending inputs: %w", n.content.journal.Err())
 		case <-tick.C:
 		}
 		if s := n.voteStatus(); s != last {
