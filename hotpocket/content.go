@@ -38,6 +38,7 @@ type content struct {
 	mu        sync.Mutex
 	pool      *inputs.Pool
 	presences map[digest.Hash]*presence
+	arrivals  uint64
 	journal   *journal.Log
 	marks     []mark // journal positions of the last closed ledgers
 	restored  map[digest.Hash][]byte
@@ -45,7 +46,8 @@ type content struct {
 
 type presence struct {
 	*inputs.Presence
-	used uint64 // the last height at which it was proposed or closed
+	used    uint64 // the last height at which a ledger needed it, 0 for none
+	arrived uint64 // its place in the order of arrival
 }
 
 type mark struct{ seq, lsn uint64 }
@@ -74,7 +76,8 @@ func openContent(dir string, durable func(uint64), log *slog.Logger) (*content, 
 			if err != nil {
 				return fmt.Errorf("content record %d: %w", e.LSN, err)
 			}
-			c.presences[p.Digest()] = &presence{Presence: p}
+			c.arrivals++
+			c.presences[p.Digest()] = &presence{Presence: p, arrived: c.arrivals}
 		}
 		return nil
 	})
@@ -101,7 +104,7 @@ func (c *content) bundle(d digest.Hash) *inputs.Bundle {
 	}
 	b, err := inputs.DecodeBundle(enc)
 	if err == nil {
-		err = b.Verify(1)
+		err = b.Verify(1, nil)
 	}
 	if err != nil {
 		c.log.Error("a kept bundle is damaged", "bundle", d.Short(), "err", err)
@@ -157,8 +160,9 @@ func (c *content) addBundle(b *inputs.Bundle, required bool) error {
 	return err
 }
 
-// addPresence takes a list of users. Of each origin only the newest few are
-// kept unless ledgers use them.
+// addPresence takes a list of users that a ledger of the given height needs, or
+// with height 0 one that may be needed. Lists carry no signature, so those that
+// no ledger has needed yet go first when there are too many.
 func (c *content) addPresence(p *inputs.Presence, height uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,25 +170,25 @@ func (c *content) addPresence(p *inputs.Presence, height uint64) error {
 		old.used = max(old.used, height)
 		return nil
 	}
-	if len(c.presences) >= maxPresences && !c.dropPresence() {
-		return fmt.Errorf("%d user lists are kept already", len(c.presences))
+	if len(c.presences) >= maxPresences {
+		c.dropPresence()
 	}
-	c.presences[p.Digest()] = &presence{p, height}
+	c.arrivals++
+	c.presences[p.Digest()] = &presence{p, height, c.arrivals}
 	_, err := c.journal.Append(entryPresence, p.Encoded())
 	return err
 }
 
 // dropPresence forgets the list that was used the longest time ago.
-func (c *content) dropPresence() bool {
+func (c *content) dropPresence() {
 	var oldest digest.Hash
-	at := ^uint64(0)
+	var found *presence
 	for d, p := range c.presences {
-		if p.used < at {
-			oldest, at = d, p.used
+		if found == nil || p.used < found.used || p.used == found.used && p.arrived < found.arrived {
+			oldest, found = d, p
 		}
 	}
 	delete(c.presences, oldest)
-	return at < ^uint64(0)
 }
 
 // offer returns the pending bundles to propose after ledger last.
@@ -225,7 +229,7 @@ func (c *content) closed(h *consensus.Header) ([]*inputs.Bundle, error) {
 // trim frees the disk of what only ledgers long past have used.
 func (c *content) trim(height uint64) error {
 	for d, p := range c.presences {
-		if p.used+keepLedgers < height {
+		if p.used+keepLedgers < height && p.used > 0 {
 			delete(c.presences, d)
 		}
 	}

@@ -2,15 +2,19 @@ package hotpocket
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/consensus"
@@ -406,7 +410,7 @@ func (e *executor) execute(ctx context.Context, a *attempt) error {
 		e.report(h.Height, &res)
 		f.outputs = res.Outputs
 	}
-	if err := e.checkPatch(run.Dir()); err != nil {
+	if err := e.checkPatch(run.Dir(), a.conf); err != nil {
 		return err
 	}
 	root, patch, err := run.End(ctx)
@@ -420,11 +424,13 @@ func (e *executor) execute(ctx context.Context, a *attempt) error {
 	f.result = consensus.Result{State: root, Patch: patch, Nonces: e.nonces.Hash(), Users: inputs.UserHash(a.users), Inputs: a.sel.InputHash()}
 	f.seal()
 	if patch != h.Result.Patch {
-		content, err := os.ReadFile(patchFile(run.Dir()))
-		if err != nil {
-			return fmt.Errorf("read the changed patch.cfg: %w", err)
+		content, err := readPatch(run.Dir())
+		if err != nil || statefs.HashPatch(content) != patch {
+			return fmt.Errorf("read the changed patch.cfg: %w", cmp.Or(err, errors.New("it has changed again")))
 		}
-		e.n.patches.put(patch, content)
+		if err := e.n.patches.put(patch, content); err != nil {
+			return err
+		}
 	}
 	e.finished = f
 	e.n.do(func(l *loop) { l.executed(h.Height, f.result) })
@@ -446,20 +452,48 @@ func (f *finished) seal() {
 
 func patchFile(stateDir string) string { return filepath.Join(filepath.Dir(stateDir), "patch.cfg") }
 
+// readPatch reads what a run has left as patch.cfg, which need not be a file.
+func readPatch(stateDir string) ([]byte, error) {
+	fd, err := unix.Open(patchFile(stateDir), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open patch.cfg: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "patch.cfg")
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("patch.cfg is no file: %s", info.Mode())
+	case info.Size() > statefs.MaxPatch:
+		return nil, fmt.Errorf("patch.cfg has %d bytes, at most %d are allowed", info.Size(), statefs.MaxPatch)
+	}
+	return io.ReadAll(io.LimitReader(f, statefs.MaxPatch+1))
+}
+
 // checkPatch puts the old patch.cfg back when the contract left one that cannot
 // be applied, on every node alike.
-func (e *executor) checkPatch(dir string) error {
+func (e *executor) checkPatch(dir string, conf *config.Config) error {
 	old := e.state.Patch()
-	now, err := os.ReadFile(patchFile(dir))
+	now, err := readPatch(dir)
 	if err == nil && bytes.Equal(old, now) {
 		return nil
 	}
 	if err == nil {
-		if _, err = config.ParsePatch(now); err == nil {
-			return nil
+		var p config.Patch
+		if p, err = config.ParsePatch(now); err == nil {
+			if err = parameters(conf.Apply(p)).Validate(); err == nil {
+				return nil
+			}
 		}
 	}
 	e.log.Error("the contract left a patch.cfg that cannot be used; the old one stays in force", "err", err)
+	if info, err := os.Lstat(patchFile(dir)); err == nil && !info.Mode().IsRegular() {
+		if err := os.RemoveAll(patchFile(dir)); err != nil {
+			return fmt.Errorf("remove what the contract left as patch.cfg: %w", err)
+		}
+	}
 	if err := config.WriteFile(patchFile(dir), old, 0o644); err != nil {
 		return fmt.Errorf("restore patch.cfg: %w", err)
 	}

@@ -133,7 +133,7 @@ func (n *node) fetchContent(ctx context.Context, from []key.Public, d digest.Has
 				err = errors.New("another bundle than asked for")
 			}
 			if err == nil {
-				err = x.Verify(1)
+				err = x.Verify(1, n.keys)
 			}
 			if err != nil {
 				return err
@@ -198,27 +198,38 @@ func (n *node) fetchNonces(ctx context.Context, want digest.Hash) (*inputs.Nonce
 // succeeds the node cannot.
 func (n *node) fetchPatch(want digest.Hash) {
 	n.spawn(func(ctx context.Context) {
-		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-			var content []byte
-			err := n.request(ctx, nil, kindPatch, want[:], func(b []byte) error {
-				if statefs.HashPatch(b) != want {
-					return errors.New("another patch.cfg than asked for")
-				}
-				content = b
-				return nil
-			})
-			if err == nil {
-				n.patches.put(want, content)
-				n.do(func(l *loop) { l.advance() })
-				return
-			}
-			n.log.Warn("the agreed patch.cfg cannot be had yet", "hash", want.Short(), "err", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(wait):
-			}
+		if err := n.awaitPatch(ctx, want); err == nil {
+			n.do(func(l *loop) { l.advance() })
 		}
 	})
+}
+
+// awaitPatch asks peers for an agreed patch.cfg until it is here. Its error is
+// that of ctx.
+func (n *node) awaitPatch(ctx context.Context, want digest.Hash) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := n.request(ctx, nil, kindPatch, want[:], func(b []byte) error {
+			if statefs.HashPatch(b) != want {
+				return errors.New("another patch.cfg than asked for")
+			}
+			if err := n.patches.put(want, b); err != nil {
+				return excused{err}
+			}
+			return nil
+		})
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n.log.Warn("the agreed patch.cfg cannot be had yet", "hash", want.Short(), "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // catchUp fetches the ledgers that this node has missed.

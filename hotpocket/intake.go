@@ -11,7 +11,6 @@ import (
 	"evernode/hotpocket/gateway"
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
-	"evernode/hotpocket/mesh"
 	"evernode/internal/digest"
 )
 
@@ -180,7 +179,7 @@ func (k *intake) check(items []inputs.Submission) ([]inputs.Submission, []inputs
 	if len(items) > 256 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	parsed, errs := inputs.Check(items, workers)
+	parsed, errs := inputs.Check(items, workers, k.n.keys)
 	if errs == nil {
 		return items, parsed
 	}
@@ -215,7 +214,7 @@ func (k *intake) pack(seq uint64, items []inputs.Submission, parsed []inputs.Inp
 		}
 		return nil
 	}
-	k.n.mesh.Flood(k.n.key.Public(), kindBundle, b.Encoded(), mesh.ScopeAll)
+	k.n.mesh.Flood(k.n.key.Public(), kindBundle, b.Encoded(), k.n.scope())
 	k.n.do(func(l *loop) { l.arrived() })
 	return nil
 }

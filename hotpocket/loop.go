@@ -12,7 +12,6 @@ import (
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
 	"evernode/hotpocket/ledger"
-	"evernode/hotpocket/mesh"
 	"evernode/internal/digest"
 )
 
@@ -60,8 +59,11 @@ type held struct {
 }
 
 // do runs f in the loop's goroutine, later. It waits for a place in the queue,
-// and does nothing once the node stops.
+// and does nothing once the node stops or before it has begun.
 func (n *node) do(f func(*loop)) {
+	if !n.awake.Load() {
+		return
+	}
 	select {
 	case n.posts <- f:
 	case <-n.stopping:
@@ -71,6 +73,9 @@ func (n *node) do(f func(*loop)) {
 // ask runs f in the loop's goroutine and waits until it has. It reports false
 // when the node stops: then f may run still, and what it sets must not be read.
 func (n *node) ask(f func(*loop)) bool {
+	if !n.awake.Load() {
+		return false
+	}
 	done := make(chan struct{})
 	n.do(func(l *loop) { f(l); close(done) })
 	select {
@@ -90,6 +95,9 @@ func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	l.tick()
+	for _, p := range l.n.mesh.Peers() {
+		l.greet(p.Key) // connected before the loop could be told
+	}
 	for {
 		wait := l.core.Wake() - time.Since(l.n.started)
 		timer.Reset(max(wait, 50*time.Microsecond))
@@ -198,10 +206,7 @@ func (l *loop) transmit(s consensus.Send) {
 		}
 		return
 	}
-	scope := mesh.ScopeUNL
-	if l.n.conf.Load().Contract.Consensus.Public() {
-		scope = mesh.ScopeAll
-	}
+	scope := l.n.scope()
 	if s.Again {
 		l.n.mesh.Broadcast(kindConsensus, b, scope)
 		return
@@ -219,7 +224,9 @@ func (l *loop) offer() ([]digest.Hash, digest.Hash) {
 // announce floods the list of this node's users when it has changed.
 func (l *loop) announce() {
 	users, version := l.n.gate.Users()
-	if version == l.presenceSeen {
+	// A list that no ledger has named for long is forgotten.
+	kept := l.presence.IsZero() || l.n.content.presence(l.presence) != nil
+	if version == l.presenceSeen && kept {
 		return
 	}
 	l.presenceSeen = version
@@ -236,7 +243,7 @@ func (l *loop) announce() {
 		return
 	}
 	l.presence = p.Digest()
-	l.n.mesh.Flood(l.n.key.Public(), kindPresence, p.Encoded(), mesh.ScopeAll)
+	l.n.mesh.Flood(l.n.key.Public(), kindPresence, p.Encoded(), l.n.scope())
 }
 
 // receive takes a consensus message whose signature is good.

@@ -33,6 +33,9 @@ import (
 // hpVersion is what users and contracts are told.
 const hpVersion = config.HPVersion
 
+// knownUsers is of how many users the expanded keys are kept, 2 KiB each.
+const knownUsers = 4096
+
 // Options are what a node is given beside its folder.
 type Options struct {
 	// Version is that of this program.
@@ -51,7 +54,8 @@ type node struct {
 
 	started   time.Time // origin of the loop's monotonic clock
 	startedAt time.Time
-	verifier  *key.Cache
+	verifier  *key.Cache // for members
+	keys      *key.Cache // for users
 
 	conf     atomic.Pointer[config.Config] // in force
 	last     atomic.Pointer[lastLedger]
@@ -60,6 +64,7 @@ type node struct {
 	syncing  atomic.Pointer[control.Sync]
 	closedAt atomic.Int64 // when the last ledger closed here since the start, Unix ms
 	catching atomic.Bool
+	awake    atomic.Bool // the loop is about to run
 
 	store   *ledger.Store
 	content *content
@@ -137,6 +142,7 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 		started:   time.Now(),
 		startedAt: time.Now(),
 		verifier:  key.NewCache(2 * consensus.MaxMembers),
+		keys:      key.NewCache(knownUsers),
 		posts:     make(chan func(*loop), 4096),
 		unchecked: make(chan arrival, 256),
 		fetches:   make(chan struct{}, maxFetches),
@@ -224,6 +230,13 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	if err := n.listen(ctx, group, conf); err != nil {
 		return err
 	}
+	if conf, err = n.complete(ctx, conf, &last); err != nil {
+		if ctx.Err() != nil {
+			return stop()
+		}
+		return err
+	}
+	n.awake.Store(true)
 
 	l := &loop{n: n, active: make(map[key.Public]uint64)}
 	l.core, err = consensus.New(consensus.Options{
@@ -293,7 +306,9 @@ func (n *node) configure(ctx context.Context, conf *config.Config, state *statef
 		if err != nil {
 			return nil, fmt.Errorf("write patch.cfg: %w", err)
 		}
-		n.patches.put(hash, text)
+		if err := n.patches.put(hash, text); err != nil {
+			return nil, err
+		}
 		next, err := n.patches.apply(conf, hash)
 		if err != nil {
 			return nil, fmt.Errorf("patch.cfg made from hp.cfg: %w", err)
@@ -302,13 +317,39 @@ func (n *node) configure(ctx context.Context, conf *config.Config, state *statef
 		return next, nil
 	}
 	if b := state.Patch(); b != nil {
-		n.patches.put(statefs.HashPatch(b), b)
+		if err := n.patches.put(statefs.HashPatch(b), b); err != nil {
+			return nil, err
+		}
 	}
 	next, err := n.patches.apply(conf, last.Result.Patch)
+	if errors.Is(err, errNoPatch) {
+		// It ended before it had the content; peers have it.
+		n.conf.Store(conf)
+		return conf, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("configuration agreed by ledger %d: %w", last.Height, err)
 	}
 	n.conf.Store(next)
+	return next, nil
+}
+
+// complete fetches the agreed configuration from peers when the node ended, the
+// last time, before it had it.
+func (n *node) complete(ctx context.Context, conf *config.Config, last *consensus.Header) (*config.Config, error) {
+	want := last.Result.Patch
+	if want == n.patches.inForce() || last.Height == 0 {
+		return conf, nil
+	}
+	n.log.Warn("the agreed patch.cfg is not here; the node goes on when a peer has sent it", "hash", want.Short())
+	if err := n.awaitPatch(ctx, want); err != nil {
+		return nil, err
+	}
+	next, err := n.patches.apply(conf, want)
+	if err != nil {
+		return nil, fmt.Errorf("configuration agreed by ledger %d: %w", last.Height, err)
+	}
+	n.adopt(conf, next)
 	return next, nil
 }
 

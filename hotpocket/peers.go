@@ -120,7 +120,7 @@ func (n *node) check(ctx context.Context) error {
 
 // checkBundle verifies a bundle and makes it pending.
 func (n *node) checkBundle(a arrival) {
-	if err := a.Verify(1); err != nil {
+	if err := a.Verify(1, n.keys); err != nil {
 		n.log.Warn("bad bundle of inputs", "from", a.from.Short(), "origin", a.Origin.Short(), "err", err)
 		// Others pass bundles on before they have checked them.
 		if a.from == a.Origin {
@@ -141,8 +141,13 @@ func (n *node) receivePresence(payload []byte) mesh.Verdict {
 		n.log.Warn("bad list of users", "err", err)
 		return mesh.BadMessage
 	}
-	if err := n.content.addPresence(p, n.last.Load().seq+1); err != nil {
-		n.log.Warn("a list of users is not kept", "origin", p.Origin.Short(), "err", err)
+	if !slices.Contains(n.conf.Load().Contract.UNL, p.Origin) {
+		// Only members propose, and anybody can make keys. Should it be of a
+		// member that is not known here yet, it is asked for when it is needed.
+		return mesh.Ignore
+	}
+	if err := n.content.addPresence(p, 0); err != nil {
+		n.log.Error("a list of users cannot be kept", "origin", p.Origin.Short(), "err", err)
 		return mesh.Ignore
 	}
 	n.do(func(l *loop) { l.arrived() })
@@ -169,17 +174,38 @@ func (n *node) receiveNPL(payload []byte) mesh.Verdict {
 // PeerUp implements mesh.Handler: a new peer is told where this node is.
 func (n *node) PeerUp(k key.Public) {
 	n.log.Info("peer connected", "peer", k.Short())
-	n.do(func(l *loop) {
-		for _, m := range l.core.Greeting() {
-			l.send(consensus.Send{To: k, Message: m})
-		}
-		if p := n.content.presence(l.presence); p != nil {
-			if err := n.mesh.Send(k, kindPresence, p.Encoded()); err != nil {
-				n.log.Debug("message not sent", "to", k.Short(), "err", err)
-			}
-		}
-	})
+	n.do(func(l *loop) { l.greet(k) })
 	n.connectivity()
+}
+
+// greet tells a peer where this node is.
+func (l *loop) greet(k key.Public) {
+	if !l.n.admits(k) {
+		return
+	}
+	for _, m := range l.core.Greeting() {
+		l.send(consensus.Send{To: k, Message: m})
+	}
+	if p := l.n.content.presence(l.presence); p != nil {
+		if err := l.n.mesh.Send(k, kindPresence, p.Encoded()); err != nil {
+			l.n.log.Debug("message not sent", "to", k.Short(), "err", err)
+		}
+	}
+}
+
+// admits reports whether a peer may follow the chain: anybody in public mode,
+// members only in private mode (spec/hotpocket.md section 4.6).
+func (n *node) admits(k key.Public) bool {
+	conf := n.conf.Load()
+	return conf.Contract.Consensus.Public() || slices.Contains(conf.Contract.UNL, k)
+}
+
+// scope is to whom consensus and what belongs to it is flooded.
+func (n *node) scope() mesh.Scope {
+	if n.conf.Load().Contract.Consensus.Public() {
+		return mesh.ScopeAll
+	}
+	return mesh.ScopeUNL
 }
 
 // PeerDown implements mesh.Handler.
@@ -199,10 +225,19 @@ func (n *node) changePeers(c contract.PeerChange) {
 	}
 }
 
-var errNotHeld = errors.New("not held")
+var (
+	errNotHeld = errors.New("not held")
+	errPrivate = errors.New("only members may follow this chain (consensus.mode is private)")
+)
 
 // Serve implements mesh.Handler.
 func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, payload []byte) ([]byte, error) {
+	if !n.awake.Load() {
+		return nil, errNotHeld
+	}
+	if !n.admits(from) {
+		return nil, errPrivate
+	}
 	switch kind {
 	case kindLedgers:
 		return n.serveLedgers(payload)
