@@ -28,7 +28,7 @@ func (s *server) echo(ctx context.Context, t *testing.T, sigs ...byte) {
 		case <-ctx.Done():
 			return
 		}
-		parsed, errs := inputs.Check([]inputs.Submission{sub}, 1)
+		parsed, errs := inputs.Check([]inputs.Submission{sub}, 1, nil)
 		if errs != nil {
 			t.Error(errs[0])
 			s.Rejected(sub.User, sub.Hash(), inputs.BadSignature)

@@ -200,14 +200,14 @@ func (b *Bundle) keep(parsed []Input) {
 // the origin's signature is good, as it always is when the error names an item.
 //
 // Verify must not run at the same time as another method of the bundle.
-func (b *Bundle) Verify(workers int) error {
+func (b *Bundle) Verify(workers int, keys *key.Cache) error {
 	if b.inputs != nil {
 		return nil
 	}
 	if !b.Origin.Verify(bundleSigned(b.digest), b.Sig[:]) {
 		return fmt.Errorf("bundle %s: signature of origin %s is wrong", b.digest.Short(), b.Origin.Short())
 	}
-	parsed, errs := Check(b.Items, workers)
+	parsed, errs := Check(b.Items, workers, keys)
 	for i, err := range errs {
 		if err != nil {
 			return fmt.Errorf("bundle %s of origin %s: item %d: %w", b.digest.Short(), b.Origin.Short(), i, err)

@@ -20,7 +20,7 @@ func submit(u key.Private, nonce, maxLedger uint64, payload string) Submission {
 
 func pack(t testing.TB, origin key.Private, epoch, seq uint64, items ...Submission) *Bundle {
 	t.Helper()
-	parsed, errs := Check(items, 1)
+	parsed, errs := Check(items, 1, nil)
 	if errs != nil {
 		t.Fatal(errs)
 	}
@@ -55,7 +55,7 @@ func TestBundle(t *testing.T) {
 		if got.Verified() || got.Inputs() != nil {
 			t.Fatal("verified before Verify")
 		}
-		if err := got.Verify(workers); err != nil {
+		if err := got.Verify(workers, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got.Origin != user(t, 1).Public() || got.Epoch != 5 || got.Seq != 6 || got.Digest() != made.Digest() || got.MaxLedger() != 1000 || made.MaxLedger() != 1000 {
@@ -93,22 +93,22 @@ func repack(t *testing.T, items []Submission) *Bundle {
 func TestBundleIsRefused(t *testing.T) {
 	bad := many(t, 300, 10)
 	bad[299].Sig[5] ^= 1
-	if err := repack(t, bad).Verify(2); !errors.Is(err, ErrBadSignature) || !strings.Contains(err.Error(), "item 299") {
+	if err := repack(t, bad).Verify(2, nil); !errors.Is(err, ErrBadSignature) || !strings.Contains(err.Error(), "item 299") {
 		t.Errorf("bad signature: %v", err)
 	}
-	if err := repack(t, bad[299:]).Verify(2); !errors.Is(err, ErrBadSignature) || !strings.Contains(err.Error(), "item 0") {
+	if err := repack(t, bad[299:]).Verify(2, nil); !errors.Is(err, ErrBadSignature) || !strings.Contains(err.Error(), "item 0") {
 		t.Errorf("bad signature alone: %v", err)
 	}
 	u := user(t, 7)
 	bad = many(t, 300, 10)
 	bad[3].Container = []byte(`{"input":"a"}`)
 	bad[3].User, bad[3].Sig = u.Public(), u.Sign(bad[3].Container)
-	if err := repack(t, bad).Verify(1); err == nil || !strings.Contains(err.Error(), "item 3: json input container: field nonce is missing") {
+	if err := repack(t, bad).Verify(1, nil); err == nil || !strings.Contains(err.Error(), "item 3: json input container: field nonce is missing") {
 		t.Errorf("bad container: %v", err)
 	}
 	bad = many(t, 3, 10)
 	bad[1].Protocol = BSON
-	if err := repack(t, bad).Verify(1); err == nil || !strings.Contains(err.Error(), "item 1: bson") {
+	if err := repack(t, bad).Verify(1, nil); err == nil || !strings.Contains(err.Error(), "item 1: bson") {
 		t.Errorf("wrong protocol: %v", err)
 	}
 
@@ -120,7 +120,7 @@ func TestBundleIsRefused(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if err := other.Verify(1); err == nil || !strings.Contains(err.Error(), "signature of origin") {
+		if err := other.Verify(1, nil); err == nil || !strings.Contains(err.Error(), "signature of origin") {
 			t.Errorf("byte %d changed: %v", at, err)
 		}
 	}
@@ -172,7 +172,7 @@ func TestCheckNamesEachItem(t *testing.T) {
 	items[200].Container = []byte("{}")
 	items[399].Sig = key.Signature{}
 	for _, workers := range []int{1, 3} {
-		parsed, errs := Check(items, workers)
+		parsed, errs := Check(items, workers, nil)
 		for i, err := range errs {
 			switch i {
 			case 0, 399:
@@ -194,7 +194,7 @@ func TestCheckNamesEachItem(t *testing.T) {
 			}
 		}
 	}
-	if parsed, errs := Check(nil, 4); len(parsed) != 0 || errs != nil {
+	if parsed, errs := Check(nil, 4, nil); len(parsed) != 0 || errs != nil {
 		t.Error("nothing is not fine")
 	}
 }
@@ -270,7 +270,7 @@ func FuzzDecodeBundle(f *testing.F) {
 		if !bytes.Equal(got.Encoded(), b) {
 			t.Fatal("encodes to other bytes")
 		}
-		if got.Verify(1) == nil {
+		if got.Verify(1, nil) == nil {
 			again, err := Pack(user(t, 1), got.Epoch, got.Seq, got.Items, got.Inputs())
 			if err != nil {
 				t.Fatal(err)
@@ -311,7 +311,7 @@ func FuzzDecodePresence(f *testing.F) {
 
 func BenchmarkBundle(b *testing.B) {
 	items := many(b, 256, 100)
-	parsed, errs := Check(items, 1)
+	parsed, errs := Check(items, 1, nil)
 	if errs != nil {
 		b.Fatal(errs)
 	}
@@ -336,7 +336,7 @@ func BenchmarkBundle(b *testing.B) {
 		b.Run(fmt.Sprintf("Verify256/workers=%d", workers), func(b *testing.B) {
 			for b.Loop() {
 				bundle.inputs = nil
-				if err := bundle.Verify(workers); err != nil {
+				if err := bundle.Verify(workers, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -20,8 +20,9 @@ var ErrBadSignature = errors.New("user's signature is wrong")
 // batches, over up to workers goroutines, all of which have ended when it
 // returns; with 1 or less it starts none. It returns one input for each item, and
 // an error for each item, or nil instead of a list of errors when all are good.
-// The input of a bad item is empty.
-func Check(items []Submission, workers int) (parsed []Input, errs []error) {
+// The input of a bad item is empty. keys makes users who come again cheaper; it
+// may be nil.
+func Check(items []Submission, workers int, keys *key.Cache) (parsed []Input, errs []error) {
 	parsed = make([]Input, len(items))
 	chunks := (len(items) + checkChunk - 1) / checkChunk
 	// Each chunk writes its own slot; a nil slot means that all is well.
@@ -29,7 +30,7 @@ func Check(items []Submission, workers int) (parsed []Input, errs []error) {
 	do := func(c int) {
 		from := c * checkChunk
 		to := min(from+checkChunk, len(items))
-		bad[c] = checkBatch(items[from:to], parsed[from:to])
+		bad[c] = checkBatch(items[from:to], parsed[from:to], keys)
 	}
 	if workers = min(workers, chunks); workers <= 1 {
 		for c := range chunks {
@@ -62,7 +63,7 @@ func Check(items []Submission, workers int) (parsed []Input, errs []error) {
 }
 
 // checkBatch checks one batch and returns nil when all items are good.
-func checkBatch(items []Submission, parsed []Input) []error {
+func checkBatch(items []Submission, parsed []Input, keys *key.Cache) []error {
 	var errs []error
 	fail := func(i int, err error) {
 		if errs == nil {
@@ -82,7 +83,7 @@ func checkBatch(items []Submission, parsed []Input) []error {
 		s := &items[0]
 		good = []bool{s.User.Verify(s.Container, s.Sig[:])}
 	} else {
-		batch := key.NewBatch(len(items))
+		batch := keys.NewBatch(len(items))
 		for i := range items {
 			batch.Add(items[i].User, items[i].Container, items[i].Sig[:])
 		}

@@ -375,7 +375,7 @@ func TestSmallOrderKey(t *testing.T) {
 	for _, payload := range []string{"a", "b"} {
 		b := pack(t, user(t, 1), 1, 1, Submission{User: u, Protocol: JSON, Sig: sig,
 			Container: fmt.Appendf(nil, `{"input":%q,"nonce":1,"max_ledger_seq_no":9}`, payload)})
-		if err := b.Verify(1); err != nil {
+		if err := b.Verify(1, nil); err != nil {
 			t.Fatal(err)
 		}
 		bundles = append(bundles, b)

@@ -65,7 +65,7 @@ func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
 		{"empty", k.Public(), "message", nil, false},
 		{"no prefix", key.Public{}, "message", sig[:], false},
 	}
-	batch := key.NewBatch(len(cases))
+	batch, cached := key.NewBatch(len(cases)), cache.NewBatch(len(cases))
 	for _, c := range cases {
 		if got := c.by.Verify([]byte(c.msg), c.sig); got != c.want {
 			t.Errorf("%s: Verify is %v", c.name, got)
@@ -74,6 +74,12 @@ func TestVerifyRefusesWhatWasNotSigned(t *testing.T) {
 			t.Errorf("%s: Cache.Verify is %v", c.name, got)
 		}
 		batch.Add(c.by, []byte(c.msg), c.sig)
+		cached.Add(c.by, []byte(c.msg), c.sig)
+	}
+	for i, got := range cached.Verify() {
+		if got != cases[i].want {
+			t.Errorf("%s: cached Batch.Verify is %v", cases[i].name, got)
+		}
 	}
 	for i, got := range batch.Verify() {
 		if got != cases[i].want {
