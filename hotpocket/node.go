@@ -36,9 +36,6 @@ const hpVersion = config.HPVersion
 // knownUsers is of how many users the expanded keys are kept, 2 KiB each.
 const knownUsers = 4096
 
-// knownUsers is of how many users the expanded keys are kept, 2 KiB each.
-const knownUsers = 4096
-
 // Options are what a node is given beside its folder.
 type Options struct {
 	// Version is that of this program.
@@ -145,7 +142,6 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 		started:   time.Now(),
 		startedAt: time.Now(),
 		verifier:  key.NewCache(2 * consensus.MaxMembers),
-		keys:      key.NewCache(knownUsers),
 		keys:      key.NewCache(knownUsers),
 		posts:     make(chan func(*loop), 4096),
 		unchecked: make(chan arrival, 256),
