@@ -94,9 +94,10 @@ func (l *loop) want(w consensus.Want) {
 			return
 		case <-time.After(inFlight):
 		}
-		if n.content.holds(w.Hash) {
+		if n.content.holds(w.Hash) || !n.arriving.begin(w.Hash) {
 			return
 		}
+		defer n.arriving.end(w.Hash)
 		if err := n.fetchContent(ctx, w.From, w.Hash); err != nil && ctx.Err() == nil {
 			n.log.Debug("content is not to be had", "digest", w.Hash.Short(), "err", err)
 		}

@@ -19,10 +19,8 @@ const (
 	// not yet packed.
 	maxQueued      = 32768
 	maxQueuedBytes = 64 << 20
-	// linger is the shortest time between two bundles of this node. A lone
-	// input never waits for it; under load it lets bundles grow, since one
-	// signature, one frame and one digest are the price of a bundle.
-	linger = 5 * time.Millisecond
+	// longestLinger bounds linger.
+	longestLinger = 25 * time.Millisecond
 )
 
 // intake takes the inputs of this node's users: checks them in batches, packs
@@ -49,6 +47,16 @@ func newIntake(n *node) *intake {
 	}
 }
 
+// linger is the shortest time between two bundles of this node. A lone input
+// never waits for it; under load it lets bundles grow, since a signature, a frame
+// to every peer, a digest in every proposal and a record on every disk are the
+// price of a bundle. A fifth of the time between two ledgers delays no input to a
+// later one.
+func (k *intake) linger() time.Duration {
+	p := parameters(k.n.conf.Load())
+	return min(p.RoundTime/time.Duration(5*p.PerRound), longestLinger)
+}
+
 // submit takes one input or says why not (spec/hotpocket.md section 1.6, phase
 // A). The signature is checked later, together with others.
 func (k *intake) submit(s inputs.Submission) inputs.Reason {
@@ -59,15 +67,21 @@ func (k *intake) submit(s inputs.Submission) inputs.Reason {
 	conf := k.n.conf.Load()
 	last := k.n.last.Load()
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	pending := k.ofUser[s.User]
+	k.mu.Unlock()
+	// Without the lock, because the nonce table may be busy with a ledger. Two
+	// inputs of one user at once may thus exceed a limit by one of them, which the
+	// ledger then enforces.
 	reason := inputs.CheckSubmission(inputs.Params{
 		Seq:            last.seq + 1,
 		MaxOffset:      uint64(conf.Contract.MaxInputLedgerOffset),
 		UserInputBytes: conf.Contract.RoundLimits.UserInputBytes,
-	}, k.ofUser[s.User], &in, k.n.nonces.Load())
+	}, pending, &in, k.n.nonces.Load())
 	if reason != inputs.None {
 		return reason
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if _, twice := k.pending[in.Hash]; twice {
 		return inputs.AlreadySubmitted
 	}
@@ -164,7 +178,7 @@ func (k *intake) run(ctx context.Context) error {
 					return err
 				}
 			}
-			timer.Reset(linger)
+			timer.Reset(k.linger())
 			select {
 			case <-ctx.Done():
 			case <-timer.C:

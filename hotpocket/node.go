@@ -79,6 +79,7 @@ type node struct {
 	durable   positions
 	posts     chan func(*loop)
 	unchecked chan arrival
+	arriving  *arrivals
 	fetches   chan struct{}
 	saves     chan *config.Config
 
@@ -145,6 +146,7 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 		keys:      key.NewCache(knownUsers),
 		posts:     make(chan func(*loop), 4096),
 		unchecked: make(chan arrival, 256),
+		arriving:  newArrivals(),
 		fetches:   make(chan struct{}, maxFetches),
 		saves:     make(chan *config.Config, 1),
 		ctx:       ctx,

@@ -32,6 +32,7 @@ const (
 	kindNonces                        // a hash: the nonce table
 	kindPatch                         // a hash: a patch.cfg
 	kindState                         // a request of package statesync
+	kindAccepted                      // u64: the hashes of the inputs that a ledger has accepted
 )
 
 const (
@@ -81,7 +82,7 @@ func (n *node) receiveBundle(from key.Public, payload []byte) mesh.Verdict {
 		n.log.Warn("bad message", "from", from.Short(), "err", err)
 		return mesh.BadMessage
 	}
-	if n.content.holds(b.Digest()) {
+	if n.content.holds(b.Digest()) || !n.arriving.begin(b.Digest()) {
 		return mesh.Accept
 	}
 	if len(b.Items) <= checkedInline {
@@ -120,6 +121,7 @@ func (n *node) check(ctx context.Context) error {
 
 // checkBundle verifies a bundle and makes it pending.
 func (n *node) checkBundle(a arrival) {
+	defer n.arriving.end(a.Digest())
 	if err := a.Verify(1, n.keys); err != nil {
 		n.log.Warn("bad bundle of inputs", "from", a.from.Short(), "origin", a.Origin.Short(), "err", err)
 		// Others pass bundles on before they have checked them.
@@ -247,6 +249,8 @@ func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, paylo
 			return nil, errNotHeld
 		}
 		return r.Body, nil
+	case kindAccepted:
+		return n.serveAccepted(payload)
 	case kindState:
 		return n.states.server.Serve(ctx, payload)
 	}
