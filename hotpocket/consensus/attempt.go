@@ -65,8 +65,11 @@ func (c *Core) propose(now Now) {
 	}
 	p.Bundles, p.Presence = c.opt.Offer()
 	p.Bundles = p.Bundles[:min(len(p.Bundles), MaxBundles)]
+	if !c.countable(p) {
+		p.Presence = digest.Hash{} // nobody could count it
+	}
 	c.remember(p.Bundles)
-	for _, k := range c.seenLast {
+	for _, k := range slices.Concat(c.seenLast, c.seenLate) {
 		if i := c.params.index(k); i >= 0 {
 			p.Seen.Set(i)
 		}
@@ -173,6 +176,13 @@ func (c *Core) counted(now Now) []*Proposal {
 	if len(expected) == len(c.expected) && len(expected) >= c.q {
 		return expected
 	}
+	reported := 0
+	for _, p := range all {
+		if p.Ran {
+			reported++
+		}
+	}
+	c.undecided = reported < c.q
 	if now.Mono < c.graceEnd() {
 		return nil
 	}
@@ -191,6 +201,11 @@ func (c *Core) graceEnd() time.Duration {
 	}
 	if c.fullAt == 0 || !waits {
 		return 0
+	}
+	if c.undecided {
+		// Without a result nobody waits for this ledger, but somebody may wait
+		// for the one that a late member brings.
+		return c.fullAt + c.pace.maxGrace()
 	}
 	return c.fullAt + c.pace.grace()
 }
@@ -536,6 +551,11 @@ func (c *Core) tryClose(now Now) bool {
 
 func (c *Core) close(h *Header, cert Certificate) {
 	done := Close{Header: *h, Hash: h.Hash(), Certificate: cert}
+	c.seenLate, c.late = c.late, c.seenLate[:0]
+	c.fullLast = 0
+	if c.attempt == 0 {
+		c.fullLast = c.fullAt
+	}
 	c.seenLast, c.reported = c.seenLast[:0], make(map[key.Public]bool)
 	for i, m := range c.params.Members {
 		p := c.anyProposal(i)
@@ -582,6 +602,7 @@ func (c *Core) moveOn(now Now) bool {
 		return false
 	}
 	if ahead > 0 && now.Mono >= c.scattered() {
+		c.tries++
 		return c.enter(now, min(lowest, c.attempt+keepAttempts), "too few are left in this one")
 	}
 	if c.votesSplit() {
@@ -618,11 +639,11 @@ func (c *Core) leave() time.Duration {
 	return at
 }
 
-// scattered is when to follow even a single member to a later attempt: some of
-// those who take part cannot take part in this one any more, as after a restart,
-// and those who are left are too few for it. Before q take part it is never.
+// scattered is when to follow even a single member to a later attempt: it cannot
+// take part in this one any more, as after a restart, and those who are left may
+// be too few for it. Before q take part it is never.
 func (c *Core) scattered() time.Duration {
-	if c.deadline == 0 || c.heardAt > 0 {
+	if c.deadline == 0 {
 		return never
 	}
 	return c.quorumAt + max(c.pace.attempt(c.tries)/4, c.pace.grace())

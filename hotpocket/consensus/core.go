@@ -56,6 +56,9 @@ type Core struct {
 	everybody  []int               // all places
 	expected   []int               // the places of those whom attempt 0 waits for
 	seenLast   []key.Public        // whose proposals came before the last ledger closed
+	late       []key.Public        // whose proposals for that ledger come now, not too late to be waited for
+	seenLate   []key.Public        // the same for the ledger before it
+	fullLast   time.Duration       // fullAt of that ledger, 0 when it took other attempts
 	reported   map[key.Public]bool // which of them had a result, nil when not known
 	attempt    uint32
 	startAt    uint32 // the first attempt in which this node may take part
@@ -80,6 +83,7 @@ type Core struct {
 	askAt      time.Duration // when to ask again for what is missing, 0 when nothing is
 	triedVote  bool          // a vote waits for content
 	partial    bool          // a proposal waits for content to be counted
+	undecided  bool          // fewer than q of the proposals have a result
 	sentHeader bool          // this node, as coordinator, has sent its candidate
 	offer      *assembled    // attempt 0's candidate, once the proposals were counted
 
@@ -197,7 +201,7 @@ func (c *Core) begin(params Params, now Now) {
 
 func (c *Core) resetAttempt(now Now) {
 	c.quorumAt, c.heardAt, c.fullAt, c.deadline = 0, 0, 0, 0
-	c.triedVote, c.partial, c.sentHeader, c.offer = false, false, false, nil
+	c.triedVote, c.partial, c.undecided, c.sentHeader, c.offer = false, false, false, false, nil
 	c.retryAt = now.Mono + c.pace.retry()
 }
 
@@ -232,7 +236,7 @@ func (c *Core) Reset(now Now, ledger Ledger, params Params) ([]Action, error) {
 	}
 	c.last, c.lastHash = ledger, ledger.Header.Hash()
 	c.outcome, c.awaited = nil, true
-	c.seenLast, c.reported = nil, nil
+	c.seenLast, c.seenLate, c.late, c.fullLast, c.reported = nil, nil, nil, 0, nil
 	// Who was a member at the ledger's height is not known here, so its expected
 	// set cannot be read: everybody is expected.
 	c.params.Members = nil
@@ -365,9 +369,24 @@ func (c *Core) current(now Now, m Message, author key.Public, height uint64) boo
 			c.fallBehind(height-1, author)
 		}
 	default:
+		if p, ok := m.(*Proposal); ok && height == c.height-1 && p.Attempt == 0 {
+			c.seeLate(now, author)
+		}
 		c.help(now, author)
 	}
 	return false
+}
+
+// seeLate notes that a member's proposal has come after its ledger closed, but
+// not so late that it could not be waited for. Members far from the others would
+// otherwise never be counted, nor the users connected to them.
+func (c *Core) seeLate(now Now, author key.Public) {
+	late := now.Mono - c.fullLast
+	if c.fullLast == 0 || late > c.pace.maxGrace() || c.params.index(author) < 0 || slices.Contains(c.late, author) {
+		return
+	}
+	c.late = append(c.late, author)
+	c.pace.arrived(late)
 }
 
 // keepFuture keeps a few messages per author for the next height, at which some

@@ -46,8 +46,11 @@ func (p *pace) heartbeat(opened time.Duration) time.Duration { return opened + p
 
 // grace is how long q proposals wait for the others that are expected.
 func (p *pace) grace() time.Duration {
-	return min(max(4*p.spread+5*time.Millisecond, 15*time.Millisecond), p.attempt(0)/2)
+	return min(max(4*p.spread+5*time.Millisecond, 15*time.Millisecond), p.maxGrace())
 }
+
+// maxGrace bounds the grace.
+func (p *pace) maxGrace() time.Duration { return p.attempt(0) / 2 }
 
 // arrived learns from how long the last expected proposal took.
 func (p *pace) arrived(spread time.Duration) { p.spread += (spread - p.spread) / 8 }

@@ -9,14 +9,15 @@ import (
 
 // checker compares everything that honest nodes say and do with what must hold.
 type checker struct {
-	w       *World
-	ledgers []*consensus.Close // by height, from 1
-	said    map[statement]digest.Hash
-	voters  map[ballot]map[int]bool
-	commits map[place]ballot // the latest commit of a node at a height
-	reports map[uint64]map[int]map[consensus.Result]bool
-	clocks  map[uint64][2]uint64            // lowest and highest clock that honest members reported at a height
-	named   map[uint64]map[digest.Hash]bool // bundles that honest members proposed at a height
+	w        *World
+	ledgers  []*consensus.Close // by height, from 1
+	said     map[statement]digest.Hash
+	voters   map[ballot]map[int]bool
+	commits  map[place]ballot // the latest commit of a node at a height
+	reports  map[uint64]map[int]map[consensus.Result]bool
+	clocks   map[uint64][2]uint64            // lowest and highest clock that honest members reported at a height
+	named    map[uint64]map[digest.Hash]bool // bundles that honest members proposed at a height
+	consumed map[digest.Hash]uint64          // the ledger that has each bundle
 }
 
 // statement is what an honest node says only once.
@@ -41,13 +42,14 @@ type place struct {
 
 func newChecker(w *World) *checker {
 	return &checker{
-		w:       w,
-		said:    make(map[statement]digest.Hash),
-		voters:  make(map[ballot]map[int]bool),
-		commits: make(map[place]ballot),
-		reports: make(map[uint64]map[int]map[consensus.Result]bool),
-		clocks:  make(map[uint64][2]uint64),
-		named:   make(map[uint64]map[digest.Hash]bool),
+		w:        w,
+		said:     make(map[statement]digest.Hash),
+		consumed: make(map[digest.Hash]uint64),
+		voters:   make(map[ballot]map[int]bool),
+		commits:  make(map[place]ballot),
+		reports:  make(map[uint64]map[int]map[consensus.Result]bool),
+		clocks:   make(map[uint64][2]uint64),
+		named:    make(map[uint64]map[digest.Hash]bool),
 	}
 }
 
@@ -201,6 +203,9 @@ func (c *checker) closed(n *node, l *consensus.Ledger) {
 	c.certified(n, &a)
 	c.ledgers = append(c.ledgers, &a)
 	c.valid(n, h)
+	for _, b := range h.Bundles {
+		c.consumed[b] = h.Height
+	}
 	w.report.Height = h.Height
 	w.report.Attempts[a.Certificate.Attempt]++
 	w.report.Outcomes[h.Outcome]++
@@ -214,13 +219,6 @@ func (c *checker) certified(n *node, a *consensus.Close) {
 	params, _ := c.paramsAt(a.Header.Height)
 	if err := a.Certificate.Verify(c.w.verifier, params, &a.Header); err != nil {
 		c.w.fail("%v closes without proof: %v", n, err)
-	}
-}
-
-// installed looks at a ledger that a node continues after without those before.
-func (c *checker) installed(n *node, h *consensus.Header) {
-	if old := c.ledger(h.Height); old == nil || old.Hash != h.Hash() {
-		c.w.fail("%v continues after a ledger %d that nobody closed", n, h.Height)
 	}
 }
 
@@ -280,10 +278,8 @@ func (c *checker) valid(n *node, h *consensus.Header) {
 		if !c.named[h.Height][b] {
 			w.fail("ledger %d has a bundle that no honest member proposed", h.Height)
 		}
-		for below := uint64(1); below < h.Height; below++ {
-			if slices.Contains(c.ledger(below).Header.Bundles, b) {
-				w.fail("ledger %d consumes a bundle that ledger %d has consumed", h.Height, below)
-			}
+		if below := c.consumed[b]; below > 0 {
+			w.fail("ledger %d consumes a bundle that ledger %d has consumed", h.Height, below)
 		}
 	}
 }

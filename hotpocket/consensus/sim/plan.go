@@ -83,6 +83,9 @@ func Plan(seed uint64) (Config, Misfortune) {
 	}
 	m.Chaos = c.Round * time.Duration(pick(2, 3, 4, 6))
 	m.Latency, m.Jitter = ms(0, 1, 5, 50, 150), ms(0, 0, 1, 10, 100)
+	if !oneIn(4) {
+		m.Latency, m.Jitter = min(m.Latency, c.Round/16), min(m.Jitter, c.Round/16)
+	}
 	if oneIn(2) {
 		m.Loss = []float64{0.01, 0.1, 0.3}[rng.IntN(3)]
 	}
