@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"evernode/hotpocket/consensus"
@@ -18,9 +19,14 @@ const (
 	entryPresence = 2
 	entryMark     = 3 // a closed ledger; nothing in it
 
-	// keepLedgers is for how many ledgers the content of closed ones stays on
-	// disk: what a restart may have to execute again.
+	// keepLedgers is for how many ledgers lists of users stay after they were
+	// needed.
 	keepLedgers = 256
+	// keepRuns bounds for how many ledgers that started a run the contents stay
+	// on disk when the nonce table cannot be written down.
+	keepRuns = 1024
+	// trimEvery is after how many ledgers the journal may be cut.
+	trimEvery = 64
 	// keptBytes and keptFor bound the bundles of closed ledgers that stay in memory,
 	// for peers that are a moment behind. Others fetch state and nonce table.
 	keptBytes = 8 << 20
@@ -38,10 +44,15 @@ type content struct {
 	mu        sync.Mutex
 	pool      *inputs.Pool
 	presences map[digest.Hash]*presence
-	arrivals  uint64
+	arrivals  uint64 // of lists
+	trimmed   uint64 // arrivals when the journal was last cut
 	journal   *journal.Log
-	marks     []mark // journal positions of the last closed ledgers
+	written   map[digest.Hash]uint64 // where in the journal pending bundles are
+	marks     []mark                 // journal positions of past ledgers
+	needed    uint64                 // from which ledger on a restart begins
+	runs      uint64                 // ledgers that started a run, since the start
 	restored  map[digest.Hash][]byte
+	cutting   sync.WaitGroup
 }
 
 type presence struct {
@@ -50,7 +61,9 @@ type presence struct {
 	arrived uint64 // its place in the order of arrival
 }
 
-type mark struct{ seq, lsn uint64 }
+// mark is where the journal was when a ledger closed, and how many runs had been
+// started.
+type mark struct{ seq, lsn, runs uint64 }
 
 // openContent reads back what was kept. durable is called by the journal's
 // committer with its durable position.
@@ -62,6 +75,7 @@ func openContent(dir string, durable func(uint64), log *slog.Logger) (*content, 
 		pool:      inputs.NewPool(limits),
 		presences: make(map[digest.Hash]*presence),
 		restored:  make(map[digest.Hash][]byte),
+		written:   make(map[digest.Hash]uint64),
 	}
 	j, rec, err := journal.Open(filepath.Join(dir, "content"), journal.Options{OnDurable: durable, Logger: log}, func(e journal.Entry) error {
 		switch e.Kind {
@@ -146,7 +160,7 @@ func (c *content) encoded(d digest.Hash) (kind byte, b []byte) {
 func (c *content) addBundle(b *inputs.Bundle, required bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := c.pool.Has(b.Digest()) || c.restored[b.Digest()] != nil
+	known := c.pool.Has(b.Digest())
 	var err error
 	if required {
 		err = c.pool.Require(b)
@@ -156,7 +170,10 @@ func (c *content) addBundle(b *inputs.Bundle, required bool) error {
 	if err != nil || known || !c.pool.Has(b.Digest()) {
 		return err
 	}
-	_, err = c.journal.Append(entryBundle, b.Encoded())
+	lsn, err := c.journal.Append(entryBundle, b.Encoded())
+	if err == nil && !c.pool.Consumed(b.Digest()) {
+		c.written[b.Digest()] = lsn
+	}
 	return err
 }
 
@@ -207,32 +224,56 @@ func (c *content) pending() (count, bytes int) {
 // durableTo returns the journal position that covers everything taken so far.
 func (c *content) durableTo() uint64 { return c.journal.Next() - 1 }
 
-// closed takes note of a closed ledger, and returns the pending bundles none of
-// whose inputs can get into a ledger any more.
-func (c *content) closed(h *consensus.Header) ([]*inputs.Bundle, error) {
+// closed takes note of a closed ledger, and returns those of its bundles that are
+// here, and the pending ones none of whose inputs can get into a ledger any
+// more.
+func (c *content) closed(h *consensus.Header) (taken map[digest.Hash]*inputs.Bundle, expired []*inputs.Bundle, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	taken = make(map[digest.Hash]*inputs.Bundle, len(h.Bundles))
+	for _, d := range h.Bundles {
+		if b := c.pool.Get(d); b != nil {
+			taken[d] = b
+		}
+	}
 	c.pool.Consume(h.Height, h.Bundles)
-	expired := c.pool.Expire(h.Height)
+	for _, d := range h.Bundles {
+		delete(c.written, d)
+	}
+	expired = c.pool.Expire(h.Height)
+	for _, b := range expired {
+		delete(c.written, b.Digest())
+	}
 	for _, d := range h.Presences {
 		if p := c.presences[d]; p != nil {
 			p.used = h.Height
 		}
 	}
-	var err error
-	if h.Height%64 == 0 {
+	if h.StartsRun() {
+		c.runs++
+	}
+	if h.Height%trimEvery == 0 {
 		err = c.trim(h.Height)
 	}
-	return expired, err
+	return taken, expired, err
+}
+
+// beginsAt says from which ledger on a restart takes the ledgers up again. What
+// only earlier ones have used may go.
+func (c *content) beginsAt(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.needed = max(c.needed, seq)
 }
 
 // trim frees the disk of what only ledgers long past have used.
 func (c *content) trim(height uint64) error {
 	for d, p := range c.presences {
-		if p.used+keepLedgers < height && p.used > 0 {
+		if p.used+keepLedgers < height && (p.used > 0 || p.arrived <= c.trimmed) {
 			delete(c.presences, d)
 		}
 	}
+	c.trimmed = c.arrivals
 	lsn, err := c.journal.Append(entryMark, nil)
 	if err != nil {
 		return err
@@ -243,22 +284,40 @@ func (c *content) trim(height uint64) error {
 			return err
 		}
 	}
-	c.marks = append(c.marks, mark{height, lsn})
-	if len(c.marks) < 2 || c.marks[1].seq+keepLedgers > height {
+	c.marks = append(c.marks, mark{height, lsn, c.runs})
+	cut := 0
+	for cut+1 < len(c.marks) && (c.marks[cut+1].seq < c.needed || c.marks[cut+1].runs+keepRuns < c.runs) {
+		cut++
+	}
+	if cut == 0 {
 		return nil
 	}
-	before := c.marks[0].lsn
-	c.marks = c.marks[1:]
+	// What closed before the mark may go, but not what is pending since.
+	before := c.marks[cut].lsn
+	for d, at := range c.written {
+		b := c.pool.Get(d)
+		if b == nil {
+			delete(c.written, d)
+		} else if at < before {
+			if c.written[d], err = c.journal.Append(entryBundle, b.Encoded()); err != nil {
+				return err
+			}
+		}
+	}
+	c.marks = slices.Delete(c.marks, 0, cut)
 	clear(c.restored)
-	go func() {
+	c.cutting.Go(func() {
 		if err := c.journal.Truncate(before); err != nil {
 			c.log.Error("old content could not be removed", "err", err)
 		}
-	}()
+	})
 	return nil
 }
 
-func (c *content) close() error { return c.journal.Close() }
+func (c *content) close() error {
+	c.cutting.Wait()
+	return c.journal.Close()
+}
 
 // users returns everybody whom the given lists name, or nil and a digest that
 // is missing.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,6 +31,9 @@ const (
 	// maxBacklog is how many ledgers may wait for the executor. Beyond it the
 	// oldest are left out, and state and nonce table are fetched instead.
 	maxBacklog = 256
+	// maxHeld bounds the bytes of inputs that wait with those ledgers; beyond it
+	// only this node's own are kept for sure.
+	maxHeld = 32 << 20
 	// farBehind is from how many waiting runs on fetching the newest state is
 	// preferred to executing them all, once this node has to fetch anyway.
 	farBehind = 8
@@ -45,6 +49,7 @@ type task struct {
 	consensus.Close
 	conf    *config.Config // in force after this ledger
 	active  map[key.Public]uint64
+	bundles map[digest.Hash]*inputs.Bundle // what was here of its bundles when it closed
 	expired []*inputs.Bundle
 	replay  bool // closed before the restart: nobody is to be told
 }
@@ -72,6 +77,8 @@ type executor struct {
 
 	mu      sync.Mutex
 	queue   []task
+	left    []task // left out of the queue because it was full
+	held    int    // bytes of bundles in the queue
 	wake    chan struct{}
 	current *contract.Execution
 	height  uint64 // of the run in progress
@@ -79,7 +86,8 @@ type executor struct {
 	// Owned by the executor's goroutine.
 	finished      *finished
 	due           *attempt
-	sinceSnapshot int
+	sinceSnapshot int    // runs
+	snapshot      uint64 // the ledger of the newest nonce table written down
 
 	// synced is false while this node lacks the agreed state.
 	synced   atomic.Bool
@@ -110,9 +118,25 @@ func newExecutor(n *node, runner *contract.Runner, state statefs.State, nonces *
 // push hands over a closed ledger. It never blocks.
 func (e *executor) push(t task) {
 	e.mu.Lock()
-	if len(e.queue) >= maxBacklog {
-		e.queue = append(e.queue[:0], e.queue[len(e.queue)-maxBacklog/2:]...)
+	if t.Header.Outcome == consensus.Pending && len(t.expired) == 0 {
+		// A heartbeat says nothing to the executor, and while a contract runs
+		// for long there are many.
+		e.mu.Unlock()
+		return
 	}
+	if len(e.queue) >= maxBacklog {
+		gone := len(e.queue) - maxBacklog/2
+		for _, old := range e.queue[:gone] {
+			e.held -= old.size()
+		}
+		e.left = append(e.left, e.queue[:gone]...)
+		e.queue = append(e.queue[:0], e.queue[gone:]...)
+	}
+	if e.held+t.size() > maxHeld {
+		own := e.n.key.Public()
+		maps.DeleteFunc(t.bundles, func(_ digest.Hash, b *inputs.Bundle) bool { return b.Origin != own })
+	}
+	e.held += t.size()
 	e.queue = append(e.queue, t)
 	if t.Header.Outcome == consensus.Failed && e.current != nil && e.height == t.Header.Run {
 		e.current.Kill()
@@ -124,6 +148,23 @@ func (e *executor) push(t task) {
 	select {
 	case e.wake <- struct{}{}:
 	default:
+	}
+}
+
+// size is how many bytes of inputs a task keeps in memory.
+func (t *task) size() (n int) {
+	for _, b := range t.bundles {
+		n += b.Size()
+	}
+	return n
+}
+
+// parameters are what decides about the inputs of a ledger.
+func (t *task) parameters() inputs.Params {
+	return inputs.Params{
+		Seq:            t.Header.Height,
+		MaxOffset:      uint64(t.conf.Contract.MaxInputLedgerOffset),
+		UserInputBytes: t.conf.Contract.RoundLimits.UserInputBytes,
 	}
 }
 
@@ -140,6 +181,15 @@ func (e *executor) waiting() int {
 	return n
 }
 
+// leftOut returns what was left out of the queue since the last call.
+func (e *executor) leftOut() []task {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	left := e.left
+	e.left = nil
+	return left
+}
+
 func (e *executor) next() (task, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -147,6 +197,7 @@ func (e *executor) next() (task, bool) {
 		return task{}, false
 	}
 	t := e.queue[0]
+	e.held -= t.size()
 	e.queue[0] = task{}
 	e.queue = e.queue[1:]
 	return t, true
@@ -193,9 +244,13 @@ func (e *executor) abandon() {
 }
 
 func (e *executor) process(ctx context.Context, t task) error {
-	if !t.replay {
-		e.n.tellExpired(t)
+	for _, old := range e.leftOut() {
+		e.n.tellExpired(old)
+		if old.Header.StartsRun() {
+			e.n.owe(old)
+		}
 	}
+	e.n.tellExpired(t)
 	if err := e.settle(ctx, t); err != nil {
 		return err
 	}
@@ -251,6 +306,9 @@ func (e *executor) settle(ctx context.Context, t task) error {
 	if a := e.due; a != nil {
 		// The others went on without this node.
 		e.due = nil
+		if !a.taken {
+			e.n.owe(a.task)
+		}
 		if t.Header.Outcome == consensus.Failed && t.Header.Run == a.Header.Height {
 			e.failed.Add(1)
 			if a.taken && !a.replay {
@@ -326,7 +384,10 @@ func (e *executor) take(ctx context.Context, t task) (inputs.Selection, bool) {
 	}
 	bundles := make([]*inputs.Bundle, 0, len(h.Bundles))
 	for _, d := range h.Bundles {
-		b := e.n.content.bundle(d)
+		b := t.bundles[d]
+		if b == nil {
+			b = e.n.content.bundle(d)
+		}
 		if b == nil {
 			if e.waiting() > farBehind {
 				return inputs.Selection{}, false
@@ -342,17 +403,12 @@ func (e *executor) take(ctx context.Context, t task) (inputs.Selection, bool) {
 		bundles = append(bundles, b)
 	}
 	if e.sinceSnapshot++; e.sinceSnapshot >= snapshotEvery && e.state.Agreed().Root == h.Result.State {
-		if err := e.n.saveNonces(e.nonces, h.Height); err != nil {
-			e.log.Error("the nonce table could not be saved", "err", err)
-		}
-		e.sinceSnapshot = 0
+		e.n.saveNonces(e.nonces, h.Height, e.snapshot)
+		e.snapshot, e.sinceSnapshot = h.Height, 0
 	}
 	e.n.tables.put(h.Result.Nonces, e.nonces)
-	sel := inputs.Select(inputs.Params{
-		Seq:            h.Height,
-		MaxOffset:      uint64(t.conf.Contract.MaxInputLedgerOffset),
-		UserInputBytes: t.conf.Contract.RoundLimits.UserInputBytes,
-	}, e.nonces, bundles)
+	sel := inputs.Select(t.parameters(), e.nonces, bundles)
+	e.n.selections.put(h.Height, sel)
 	e.n.consumed(t, bundles, sel)
 	return sel, true
 }

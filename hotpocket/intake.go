@@ -238,7 +238,7 @@ func (n *node) tellExpired(t task) {
 	n.intake.done(t.expired)
 	for _, b := range t.expired {
 		for _, in := range b.Inputs() {
-			n.gate.Rejected(in.User, in.Hash, inputs.Expired)
+			n.reject(in.User, in.Hash, inputs.Expired)
 		}
 	}
 }
@@ -249,7 +249,7 @@ func (n *node) consumed(t task, bundles []*inputs.Bundle, sel inputs.Selection) 
 	n.intake.done(bundles)
 	if !t.replay {
 		for _, r := range sel.Rejected {
-			n.gate.Rejected(r.User, r.Hash, r.Reason)
+			n.reject(r.User, r.Hash, r.Reason)
 		}
 		accepted := make([]gateway.AcceptedInput, 0, sel.Count())
 		for i := range sel.Users {

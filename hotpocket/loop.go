@@ -317,12 +317,12 @@ func (l *loop) advance() {
 		conf = next
 	}
 	l.stuck = nil
-	expired, err := l.n.content.closed(&c.Header)
+	taken, expired, err := l.n.content.closed(&c.Header)
 	if err != nil {
 		l.fail(fmt.Errorf("keep the content of ledger %d: %w", c.Header.Height, err))
 		return
 	}
-	t := task{Close: *c, conf: conf, expired: expired}
+	t := task{Close: *c, conf: conf, bundles: taken, expired: expired}
 	if c.Header.StartsRun() {
 		t.active = make(map[key.Public]uint64, len(conf.Contract.UNL))
 		for _, m := range conf.Contract.UNL {
@@ -383,7 +383,8 @@ func (l *loop) leap(x consensus.Ledger) error {
 	l.need.store = lsn
 	l.n.closedAt.Store(time.Now().UnixMilli())
 	l.n.last.Store(&lastLedger{x.Header.Height, hash, x.Header.Time, x.Header.Result})
-	if _, err := l.n.content.closed(&x.Header); err != nil {
+	taken, expired, err := l.n.content.closed(&x.Header)
+	if err != nil {
 		return fmt.Errorf("keep the content of ledger %d: %w", x.Header.Height, err)
 	}
 	conf := l.n.conf.Load()
@@ -391,7 +392,7 @@ func (l *loop) leap(x consensus.Ledger) error {
 	if err != nil {
 		return err
 	}
-	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf}})
+	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf, bundles: taken, expired: expired}})
 	l.apply(actions)
 	l.flush()
 	return nil

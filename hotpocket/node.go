@@ -66,15 +66,17 @@ type node struct {
 	catching atomic.Bool
 	awake    atomic.Bool // the loop is about to run
 
-	store   *ledger.Store
-	content *content
-	patches *patches
-	tables  tables
-	states  *states
-	mesh    *mesh.Mesh
-	gate    *gateway.Gateway
-	exec    *executor
-	intake  *intake
+	store      *ledger.Store
+	content    *content
+	patches    *patches
+	tables     tables
+	selections selections
+	owed       atomic.Int64 // ledgers whose statuses are being found out
+	states     *states
+	mesh       *mesh.Mesh
+	gate       *gateway.Gateway
+	exec       *executor
+	intake     *intake
 
 	durable   positions
 	posts     chan func(*loop)
@@ -475,16 +477,21 @@ func (n *node) listen(ctx context.Context, group *errgroup.Group, conf *config.C
 
 const nonceBlob = "nonces"
 
-// saveNonces writes down the nonce table that ledger seq expects to find.
-func (n *node) saveNonces(t *inputs.Nonces, seq uint64) error {
+// saveNonces writes down the nonce table that ledger seq expects to find; last is
+// the ledger of the table written before this one.
+func (n *node) saveNonces(t *inputs.Nonces, seq, last uint64) {
 	data := t.Encode()
 	hash := t.Hash()
 	n.spawn(func(ctx context.Context) {
-		if err := n.store.PutBlob(ctx, nonceBlob, seq, append(hash[:], data...)); err != nil && ctx.Err() == nil {
-			n.log.Error("the nonce table could not be saved", "ledger", seq, "err", err)
+		if err := n.store.PutBlob(ctx, nonceBlob, seq, append(hash[:], data...)); err != nil {
+			if ctx.Err() == nil {
+				n.log.Error("the nonce table could not be saved", "ledger", seq, "err", err)
+			}
+			return
 		}
+		// Should the newest be damaged, the one before has to do.
+		n.content.beginsAt(last)
 	})
-	return nil
 }
 
 // loadNonces reads the newest nonce table that was written down and the ledger
@@ -522,9 +529,6 @@ func (n *node) replay(conf *config.Config, from uint64, last *consensus.Header) 
 	if first, ok := n.store.First(); ok {
 		from = max(from, first)
 	}
-	if last.Height >= maxBacklog {
-		from = max(from, last.Height-maxBacklog+1)
-	}
 	for r, err := range n.store.Ledgers(from, last.Height) {
 		if err != nil {
 			return fmt.Errorf("read ledgers: %w", err)
@@ -532,6 +536,9 @@ func (n *node) replay(conf *config.Config, from uint64, last *consensus.Header) 
 		h, cert, err := consensus.DecodeLedger(r.Body)
 		if err != nil {
 			return fmt.Errorf("ledger %d: %w", r.Seq, err)
+		}
+		if h.Outcome == consensus.Pending {
+			continue
 		}
 		c := confs[h.Result.Patch]
 		if c == nil {

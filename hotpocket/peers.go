@@ -25,14 +25,14 @@ const (
 
 // What nodes ask each other for.
 const (
-	kindLedgers mesh.Kind = 32 + iota // u64 from, u16 count: closed ledgers
-	kindTip                           // nothing: the last closed ledger
-	kindContent                       // a digest: a kind byte and a bundle or list of users
-	kindHeader                        // a hash: a candidate or closed ledger's header
-	kindNonces                        // a hash: the nonce table
-	kindPatch                         // a hash: a patch.cfg
-	kindState                         // a request of package statesync
-	kindAccepted                      // u64: the hashes of the inputs that a ledger has accepted
+	kindLedgers  mesh.Kind = 32 + iota // u64 from, u16 count: closed ledgers
+	kindTip                            // nothing: the last closed ledger
+	kindContent                        // a digest: a kind byte and a bundle or list of users
+	kindHeader                         // a hash: a candidate or closed ledger's header
+	kindNonces                         // a hash: the nonce table
+	kindPatch                          // a hash: a patch.cfg
+	kindState                          // a request of package statesync
+	kindAccepted                       // u64: the hashes of the inputs that a ledger has accepted
 )
 
 const (
