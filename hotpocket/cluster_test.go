@@ -31,6 +31,7 @@ type member struct {
 	conf *config.Config
 	stop context.CancelFunc
 	done chan error
+	log  *lines
 }
 
 func freePort(t *testing.T) int {
@@ -46,6 +47,21 @@ func freePort(t *testing.T) int {
 // newCluster makes n nodes that execute the program in bin, and starts them.
 func newCluster(t *testing.T, n int, bin string, change func(*config.Config)) *cluster {
 	t.Helper()
+	c := makeCluster(t, n, n, bin, func(_ int, conf *config.Config) {
+		if change != nil {
+			change(conf)
+		}
+	})
+	for _, m := range c.nodes {
+		m.start()
+	}
+	return c
+}
+
+// makeCluster makes n nodes of which the first are members, and does not start
+// them.
+func makeCluster(t *testing.T, n, members int, bin string, change func(i int, conf *config.Config)) *cluster {
+	t.Helper()
 	c := &cluster{t: t}
 	base := t.TempDir()
 	var unl []key.Public
@@ -57,20 +73,20 @@ func newCluster(t *testing.T, n int, bin string, change func(*config.Config)) *c
 			t.Fatal(err)
 		}
 		conf.Mesh.Port, conf.User.Port = freePort(t), freePort(t)
-		unl = append(unl, conf.Node.PublicKey)
+		if i < members {
+			unl = append(unl, conf.Node.PublicKey)
+		}
 		peers = append(peers, net.JoinHostPort("127.0.0.1", itoa(conf.Mesh.Port)))
 		c.nodes = append(c.nodes, &member{c: c, dir: dir, conf: conf})
 	}
 	slices.SortFunc(unl, key.Public.Compare)
-	for _, m := range c.nodes {
+	for i, m := range c.nodes {
 		m.conf.Contract.ID = c.nodes[0].conf.Contract.ID
 		m.conf.Contract.UNL = unl
 		m.conf.Mesh.KnownPeers = peers
 		m.conf.Contract.BinPath = "./contract"
 		m.conf.Contract.Consensus.Roundtime = 500 * time.Millisecond
-		if change != nil {
-			change(m.conf)
-		}
+		change(i, m.conf)
 		if err := m.conf.Save(m.dir); err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +101,6 @@ func newCluster(t *testing.T, n int, bin string, change func(*config.Config)) *c
 		if err := os.WriteFile(filepath.Join(state, "contract"), b, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		m.start()
 	}
 	t.Cleanup(func() {
 		for _, m := range c.nodes {
@@ -105,14 +120,23 @@ func itoa(n int) string {
 
 // lines passes a node's log to the test's.
 type lines struct {
-	mu sync.Mutex
-	t  *testing.T
-	is bool
+	mu   sync.Mutex
+	t    *testing.T
+	is   bool
+	text strings.Builder
+}
+
+// has reports whether the node has logged a text.
+func (l *lines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
 }
 
 func (l *lines) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.text.Write(b)
 	if l.is {
 		l.t.Log(strings.TrimRight(string(b), "\n"))
 	}
@@ -123,6 +147,7 @@ func (m *member) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop, m.done = stop, make(chan error, 1)
 	w := &lines{t: m.c.t, is: true}
+	m.log = w
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", filepath.Base(m.dir))
 	go func() {
 		err := Run(ctx, m.dir, Options{Version: "test", Log: log})

@@ -13,6 +13,7 @@ import (
 
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/control"
+	"evernode/hotpocket/key"
 	"evernode/sdk/client"
 )
 
@@ -29,6 +30,12 @@ func (m *member) user() *user {
 	if err != nil {
 		m.c.t.Fatal(err)
 	}
+	return m.userWith(k)
+}
+
+func (m *member) userWith(k key.Private) *user {
+	m.c.t.Helper()
+	var err error
 	u := &user{t: m.c.t, outputs: make(chan client.Output, 1024)}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
