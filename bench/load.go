@@ -32,6 +32,9 @@ const (
 	sustainedShare = 0.9
 )
 
+// requiredRate is how many inputs per second a cluster must take.
+const requiredRate = 5000
+
 // step is a rate offered for a while.
 type step struct {
 	rate int // inputs per second
@@ -458,8 +461,8 @@ func (b *bench) runLoad(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var best *outcome
-	var bestStep step
+	var best, required *outcome
+	var bestStep, requiredStep step
 	for _, s := range b.steps {
 		r, err := b.offer(ctx, s)
 		if err != nil {
@@ -468,6 +471,9 @@ func (b *bench) runLoad(ctx context.Context) error {
 		b.say("load %s", r.says(s))
 		b.report.note("load %s.", r.says(s))
 		b.loadDone = append(b.loadDone, r)
+		if required == nil || requiredStep.rate < requiredRate {
+			required, requiredStep = r, s
+		}
 		if err := b.cluster.check(ctx); err != nil {
 			return fmt.Errorf("after a load of %d/s: %w", s.rate, err)
 		}
@@ -483,7 +489,7 @@ func (b *bench) runLoad(ctx context.Context) error {
 	if !best.sustained(bestStep) {
 		rate = 0
 	}
-	b.report.add("sustained inputs", rate, "/s").beside(limit, "(verifying 4 times each, nothing else)").must(atLeast(5000))
+	b.report.add("sustained inputs", rate, "/s").beside(limit, "(verifying 4 times each, nothing else)").must(atLeast(requiredRate))
 	b.report.add("accepted at that rate p50", best.accepted.quantile(.5), "ms")
 	b.report.add("accepted at that rate p99", best.accepted.quantile(.99), "ms")
 	b.report.add("output at that rate p50", best.output.quantile(.5), "ms")
@@ -492,7 +498,7 @@ func (b *bench) runLoad(ctx context.Context) error {
 	b.report.note("sustained inputs: the highest rate offered at which all inputs were accepted exactly once, all had their output, and at least %.0f %% of the rate was accepted per second from the first one due to the last one accepted; %d users over all nodes, inputs of %d bytes signed beforehand (%s); latencies count from when an input was due. The client runs on the same processors. 0 when no rate was sustained.",
 		100*sustainedShare, loadUsers, payloadSize, b.protocol)
 	b.report.add("memory of a node before load", slices.Max(before), "MB")
-	b.report.add("memory of a node after load", slices.Max(best.memory), "MB").must(atMost(60))
-	b.report.note("memory: resident set of the largest node right after the load at that rate; all: %s MB.", join(best.memory))
+	b.report.add(fmt.Sprintf("memory of a node after load at %d/s", requiredStep.rate), slices.Max(required.memory), "MB").must(atMost(60))
+	b.report.note("memory: resident set of the largest node right after the load at the first rate of at least %d/s; all: %s MB.", requiredRate, join(required.memory))
 	return nil
 }
