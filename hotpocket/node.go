@@ -134,6 +134,12 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
+	outer := ctx
+	defer func() {
+		if outer.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // stopped while it was starting
+		}
+	}()
 	ctx, cancel := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	n := &node{

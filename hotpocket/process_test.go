@@ -1,0 +1,149 @@
+package hotpocket
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"evernode/hotpocket/config"
+	"evernode/hotpocket/contract"
+)
+
+// nodeFolder is the variable that makes the test binary run a node.
+const nodeFolder = "HOTPOCKET_TEST_NODE"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(nodeFolder); dir != "" {
+		os.Exit(runNode(dir))
+	}
+	os.Exit(m.Run())
+}
+
+func runNode(dir string) int {
+	if err := contract.CloseOnExecAll(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if err := Run(ctx, dir, Options{Version: "test", Log: log}); err != nil {
+		log.Error("node failed", "err", err)
+		return 1
+	}
+	return 0
+}
+
+// process is a node in a process of its own.
+type process struct {
+	*member
+	cmd *exec.Cmd
+	out *os.File
+}
+
+func (p *process) launch() {
+	p.c.t.Helper()
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), nodeFolder+"="+p.dir)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if err := p.cmd.Start(); err != nil {
+		p.c.t.Fatal(err)
+	}
+}
+
+// end sends a signal and waits for the process.
+func (p *process) end(sig os.Signal) error {
+	if p.cmd == nil {
+		return nil
+	}
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		return fmt.Errorf("node %s was gone before: %w", filepath.Base(p.dir), err)
+	}
+	err := p.cmd.Wait()
+	p.cmd = nil
+	return err
+}
+
+func processes(t *testing.T, n int, change func(*config.Config)) (*cluster, []*process) {
+	t.Helper()
+	c := makeCluster(t, n, n, trial(t), func(_ int, conf *config.Config) {
+		full(conf)
+		conf.Contract.Consensus.Roundtime = 300 * time.Millisecond
+		if change != nil {
+			change(conf)
+		}
+	})
+	var ps []*process
+	for _, m := range c.nodes {
+		out, err := os.Create(filepath.Join(filepath.Dir(m.dir), filepath.Base(m.dir)+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &process{member: m, out: out}
+		ps = append(ps, p)
+		p.launch()
+	}
+	t.Cleanup(func() {
+		for _, p := range ps {
+			if err := p.end(syscall.SIGTERM); err != nil {
+				t.Errorf("node %s did not stop cleanly: %v", filepath.Base(p.dir), err)
+			}
+			p.out.Close()
+			if t.Failed() {
+				b, _ := os.ReadFile(p.out.Name())
+				t.Logf("log of node %s:\n%s", filepath.Base(p.dir), b[max(0, len(b)-20000):])
+				if keep := os.Getenv("HOTPOCKET_TEST_KEEP"); keep != "" {
+					_ = os.WriteFile(filepath.Join(keep, filepath.Base(p.dir)+".log"), b, 0o644)
+				}
+			}
+		}
+	})
+	c.inStep("ledgers close", 1, c.nodes...)
+	return c, ps
+}
+
+// Real processes are killed at random moments, some alone, some all at once,
+// under the inputs of users on all of them.
+func TestKilledProcesses(t *testing.T) {
+	for _, n := range []int{1, 3, 4} {
+		t.Run(fmt.Sprint(n, " nodes"), func(t *testing.T) {
+			t.Parallel()
+			c, ps := processes(t, n, nil)
+			stop := make(chan struct{})
+			wait := c.traffic(stop, c.nodes...)
+			kill := func(of ...*process) {
+				time.Sleep(time.Duration(50+rand.IntN(500)) * time.Millisecond)
+				for _, p := range of {
+					if err := p.cmd.Process.Kill(); err != nil {
+						t.Errorf("node %s was gone before: %v", filepath.Base(p.dir), err)
+					}
+				}
+				for _, p := range of {
+					_ = p.cmd.Wait() // killed
+					p.launch()
+				}
+			}
+			for range 4 {
+				kill(ps...)
+				for range 3 {
+					kill(ps[rand.IntN(n)])
+				}
+			}
+			time.Sleep(300 * time.Millisecond)
+			close(stop)
+			fates := wait()
+			kill(ps...)
+			c.inStep("all are in step after all were killed", 0, c.nodes...)
+			c.healthy(c.nodes...)
+			c.verify(fates, c.nodes...)
+		})
+	}
+}
