@@ -374,6 +374,12 @@ func (c *Core) missing() time.Duration {
 		c.proposals.at(who, c.attempt) != nil || c.candidates.at(who, c.attempt) != nil {
 		return never
 	}
+	return c.absentFrom()
+}
+
+// absentFrom is when members that have not proposed in this attempt, while q
+// others have, count as absent from it.
+func (c *Core) absentFrom() time.Duration {
 	return c.heardAt + min(c.pace.grace()<<min(c.tries, 10), c.pace.attempt(c.tries))
 }
 
@@ -605,7 +611,7 @@ func (c *Core) moveOn(now Now) bool {
 		c.tries++
 		return c.enter(now, min(lowest, c.attempt+keepAttempts), "too few are left in this one")
 	}
-	if c.votesSplit() {
+	if c.votesSplit(now) {
 		c.tries++
 		return c.enter(now, c.attempt+1, "the votes differ")
 	}
@@ -633,6 +639,9 @@ func (c *Core) ahead() (n int, lowest uint32) {
 // somebody's absence.
 func (c *Core) leave() time.Duration {
 	at := c.missing()
+	if c.splitAt > 0 {
+		at = min(at, c.splitAt)
+	}
 	if n, _ := c.ahead(); n > 0 && c.attempt < maxAttempt {
 		at = min(at, c.scattered())
 	}
@@ -652,23 +661,35 @@ func (c *Core) scattered() time.Duration {
 // never is later than anything.
 const never = time.Duration(1<<63 - 1)
 
-// votesSplit reports whether no candidate can get q votes in this attempt.
-func (c *Core) votesSplit() bool {
-	if c.votes.count(c.attempt) <= len(c.params.Members)-c.q {
+// votesSplit reports whether no candidate can get q votes in this attempt, from
+// those who are not absent from it.
+func (c *Core) votesSplit(now Now) bool {
+	c.splitAt = 0
+	if c.votes.count(c.attempt) == 0 {
 		return false
 	}
-	by := make(map[digest.Hash]int, 1)
-	voted, most := 0, 0
-	for i := range c.params.Members {
-		if b := c.votes.at(i, c.attempt); b != nil {
-			voted++
-			if !b.Hash.IsZero() {
-				by[b.Hash]++
-				most = max(most, by[b.Hash])
-			}
+	gone := false
+	if c.heardAt > 0 {
+		if at := c.absentFrom(); now.Mono >= at {
+			gone = true
+		} else {
+			c.splitAt = at
 		}
 	}
-	return most+len(c.params.Members)-voted < c.q
+	by := make(map[digest.Hash]int, 1)
+	most, left := 0, 0
+	for i := range c.params.Members {
+		b := c.votes.at(i, c.attempt)
+		if b == nil {
+			if !gone || c.proposals.at(i, c.attempt) != nil {
+				left++
+			}
+		} else if !b.Hash.IsZero() {
+			by[b.Hash]++
+			most = max(most, by[b.Hash])
+		}
+	}
+	return most+left < c.q
 }
 
 func (c *Core) enter(now Now, attempt uint32, why string) bool {

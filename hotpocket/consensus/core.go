@@ -79,6 +79,7 @@ type Core struct {
 	heardAt    time.Duration // when q proposals of this attempt had come
 	fullAt     time.Duration // when q of them could be counted
 	deadline   time.Duration // end of this attempt, 0 while there is no quorum
+	splitAt    time.Duration // when absent members may make the votes split, 0 when not
 	retryAt    time.Duration
 	askAt      time.Duration // when to ask again for what is missing, 0 when nothing is
 	triedVote  bool          // a vote waits for content
@@ -158,9 +159,12 @@ func (c *Core) Params() Params { return c.params }
 // Heard returns how many members' proposals for this height have arrived.
 func (c *Core) Heard() int { return c.proposals.heard }
 
-// Candidate returns a candidate ledger of this height by its hash, for peers
-// that ask for it.
+// Candidate returns a candidate ledger of this height, or the last closed one, by
+// its hash, for peers that ask for it.
 func (c *Core) Candidate(hash digest.Hash) (*Header, bool) {
+	if hash == c.lastHash && c.last.Header.Height > 0 {
+		return &c.last.Header, true
+	}
 	h, ok := c.known[hash]
 	return h, ok
 }
@@ -200,7 +204,7 @@ func (c *Core) begin(params Params, now Now) {
 }
 
 func (c *Core) resetAttempt(now Now) {
-	c.quorumAt, c.heardAt, c.fullAt, c.deadline = 0, 0, 0, 0
+	c.quorumAt, c.heardAt, c.fullAt, c.deadline, c.splitAt = 0, 0, 0, 0, 0
 	c.triedVote, c.partial, c.undecided, c.sentHeader, c.offer = false, false, false, false, nil
 	c.retryAt = now.Mono + c.pace.retry()
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"time"
 
 	"evernode/hotpocket/consensus"
 	"evernode/internal/digest"
@@ -17,6 +18,7 @@ type checker struct {
 	reports  map[uint64]map[int]map[consensus.Result]bool
 	clocks   map[uint64][2]uint64            // lowest and highest clock that honest members reported at a height
 	named    map[uint64]map[digest.Hash]bool // bundles that honest members proposed at a height
+	times    map[uint64]time.Duration        // when each ledger closed first
 	consumed map[digest.Hash]uint64          // the ledger that has each bundle
 }
 
@@ -44,6 +46,7 @@ func newChecker(w *World) *checker {
 	return &checker{
 		w:        w,
 		said:     make(map[statement]digest.Hash),
+		times:    make(map[uint64]time.Duration),
 		consumed: make(map[digest.Hash]uint64),
 		voters:   make(map[ballot]map[int]bool),
 		commits:  make(map[place]ballot),
@@ -181,12 +184,10 @@ func (c *checker) paramsAt(height uint64) (consensus.Params, bool) {
 	return c.w.paramsAfter(&below.Header), true
 }
 
-// closed looks at a ledger that a node has closed and has on disk.
+// closed looks at a ledger that a node has closed and has on disk. Even of a liar
+// it is proven.
 func (c *checker) closed(n *node, l *consensus.Ledger) {
 	w := c.w
-	if !n.honest() {
-		return
-	}
 	h := &l.Header
 	a := consensus.Close{Header: *h, Hash: h.Hash(), Certificate: l.Certificate}
 	if old := c.ledger(h.Height); old != nil {
@@ -206,6 +207,7 @@ func (c *checker) closed(n *node, l *consensus.Ledger) {
 	for _, b := range h.Bundles {
 		c.consumed[b] = h.Height
 	}
+	c.times[h.Height] = w.now
 	w.report.Height = h.Height
 	w.report.Attempts[a.Certificate.Attempt]++
 	w.report.Outcomes[h.Outcome]++

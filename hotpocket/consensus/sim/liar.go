@@ -27,16 +27,27 @@ type liar struct {
 	heard  []consensus.Message // what it may repeat later
 }
 
-// corrupt makes a node a liar with habits drawn at random.
-func (w *World) corrupt(n *node) {
+// split makes a node a liar that runs one core for some of the others and one
+// for some.
+func (w *World) split(n *node, some, others []int) *liar {
 	l := &liar{w: w, id: n.id, place: n.place}
 	n.liar = l
-	twin := &node{w: w, place: n.place, id: n.id, liar: l, twin: n, slow: n.slow, wrong: 0.5}
-	twin.disk = disk{content: make(map[digest.Hash]bool)}
-	n.twin = twin
-	for core := range l.speaks {
+	n.twin = &node{w: w, place: n.place, id: n.id, liar: l, twin: n, slow: n.slow}
+	n.twin.disk = disk{content: make(map[digest.Hash]bool)}
+	n.twin.clock = n.clock + time.Second
+	for core, places := range [][]int{some, others} {
 		l.speaks[core] = make([]bool, len(w.nodes))
+		for _, i := range places {
+			l.speaks[core][i] = true
+		}
 	}
+	return l
+}
+
+// corrupt makes a node a liar with habits drawn at random.
+func (w *World) corrupt(n *node) {
+	l := w.split(n, nil, nil)
+	n.twin.wrong = 0.5
 	split := w.rng.IntN(3)
 	for i := range w.nodes {
 		switch {

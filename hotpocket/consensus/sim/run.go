@@ -211,6 +211,9 @@ func (w *World) revive(n *node, m Misfortune) {
 		return
 	}
 	n.start()
+	if n.twin != nil {
+		n.twin.start()
+	}
 	if !m.Silent {
 		for _, other := range w.nodes {
 			if other != n {
