@@ -219,7 +219,7 @@ func (c *cluster) each(f func(*gateway.Gateway)) {
 }
 
 func (c *cluster) close(sub inputs.Submission) {
-	parsed, errs := inputs.Check([]inputs.Submission{sub}, 1)
+	parsed, errs := inputs.Check([]inputs.Submission{sub}, 1, nil)
 	c.mu.Lock()
 	c.seq++
 	seq, silent, signers := c.seq, c.silent, c.signers
