@@ -15,6 +15,7 @@ import (
 
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/contract"
+	"evernode/hotpocket/control"
 )
 
 // nodeFolder is the variable that makes the test binary run a node.
@@ -146,4 +147,62 @@ func TestKilledProcesses(t *testing.T) {
 			c.verify(fates, c.nodes...)
 		})
 	}
+}
+
+// All are killed while a contract has been running for many heartbeats: the run
+// begins anew, and nothing is lost or done twice.
+func TestAllKilledDuringALongRun(t *testing.T) {
+	t.Parallel()
+	c, ps := processes(t, 3, func(conf *config.Config) { conf.Contract.Consensus.Roundtime = 30 * time.Millisecond })
+	u := c.nodes[0].user()
+	f := u.send("sleep 2500", 10*time.Second)
+	if f.err != nil {
+		t.Fatal(f.err)
+	}
+	c.eventually("many heartbeats pass", func(all []control.Status) bool {
+		return all[0].LedgerSeqNo > f.ref.SeqNo+2*trimEvery/3
+	}, c.nodes...)
+	for _, p := range ps {
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range ps {
+		_ = p.cmd.Wait() // killed
+		p.launch()
+	}
+	u.reconnected()
+	g := c.nodes[1].user().send("after", 15*time.Second)
+	if g.err != nil {
+		t.Fatal(g.err)
+	}
+	c.inStep("in step", g.ref.SeqNo+1, c.nodes...)
+	c.verify([]fate{f, g}, c.nodes...)
+}
+
+// A node that was frozen for a while catches up, and still answers its users.
+func TestFrozenNodeAnswersItsUsers(t *testing.T) {
+	t.Parallel()
+	c, ps := processes(t, 4, func(conf *config.Config) {
+		conf.Contract.Consensus.Roundtime = 200 * time.Millisecond
+		conf.Contract.MaxInputLedgerOffset = 100
+	})
+	stop := make(chan struct{})
+	wait := c.traffic(stop, c.nodes...)
+	for i := range 3 {
+		p := ps[i]
+		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	close(stop)
+	fates := wait()
+	c.inStep("all are in step", 0, c.nodes...)
+	c.healthy(c.nodes...)
+	c.verify(fates, c.nodes...)
 }
