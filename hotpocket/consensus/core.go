@@ -495,10 +495,7 @@ func (c *Core) receiveProposal(now Now, p *Proposal) {
 		if c.opt.Holds(b) {
 			continue
 		}
-		if c.curious[p.Author] < maxCurious {
-			c.curious[p.Author]++
-			c.want(now, b, p.Author)
-		}
+		c.wonder(now, b, p.Author)
 		if len(c.lacking) < MaxBundles {
 			c.lacking[b] = true
 			if c.lackUntil == 0 {
@@ -508,13 +505,21 @@ func (c *Core) receiveProposal(now Now, p *Proposal) {
 	}
 	if !c.countable(p) {
 		c.partial = true
-		c.want(now, p.Presence, p.Author)
+		c.wonder(now, p.Presence, p.Author)
 	}
 }
 
-// maxCurious is how many bundles per height a member can have this node ask for
-// by merely naming them. What a candidate names is asked for in any number.
+// maxCurious is how much per height a member can have this node ask for by merely
+// naming it. What a candidate needs is asked for in any number.
 const maxCurious = 1024
+
+// wonder asks for something that nothing depends on yet.
+func (c *Core) wonder(now Now, h digest.Hash, from key.Public) {
+	if c.curious[from] < maxCurious {
+		c.curious[from]++
+		c.want(now, h, from)
+	}
+}
 
 // countable reports whether a proposal can be counted: its list of users, which
 // goes into the ledger on this member's word alone, has to be here. A member
@@ -592,7 +597,7 @@ func (c *Core) receiveCandidate(x *Candidate) {
 // receiveLock takes what another member shows the coordinator: a candidate with
 // q votes. Only one that is later than what is known here is worth checking.
 func (c *Core) receiveLock(x *Candidate) {
-	if c.valid != nil && c.valid.attempt >= x.Votes[0].Attempt {
+	if c.blamed[x.Author] || c.valid != nil && c.valid.attempt >= x.Votes[0].Attempt {
 		return
 	}
 	hash := x.Header.Hash()
