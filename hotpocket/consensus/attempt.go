@@ -485,6 +485,10 @@ func (c *Core) majority(of *collected[*Ballot], attempt uint32) (digest.Hash, []
 
 // tryLock locks and commits what has q votes.
 func (c *Core) tryLock(now Now) {
+	done := !c.mayVote() || c.commits.at(c.self, c.attempt) != nil
+	if done && c.valid != nil && c.valid.attempt == c.attempt {
+		return
+	}
 	hash, votes := c.majority(&c.votes, c.attempt)
 	if votes == nil {
 		return
@@ -494,7 +498,7 @@ func (c *Core) tryLock(now Now) {
 		return
 	}
 	c.learn(&proven{c.attempt, *h, votes})
-	if !c.mayVote() || c.commits.at(c.self, c.attempt) != nil {
+	if done {
 		return
 	}
 	// Whatever closes is held by q members: those who commit.

@@ -126,12 +126,16 @@ func (h *Header) Outstanding() uint64 {
 	return h.Run
 }
 
+// headerMin is the length of an encoded header without bundles and presences.
+const headerMin = 1 + 8 + digest.Size + 8 + 1 + 8 + 1 + resultSize + 4 + 4 + MaxMembers/8
+
 // headerVersion is the first byte of an encoded header.
 const headerVersion = 1
 
 // Append appends the encoding of h: version byte, then the fields in order,
 // big-endian.
 func (h *Header) Append(b []byte) []byte {
+	b = slices.Grow(b, headerMin+(len(h.Bundles)+len(h.Presences))*digest.Size)
 	b = wire.AppendU8(b, headerVersion)
 	b = wire.AppendU64(b, h.Height)
 	b = append(b, h.Prev[:]...)

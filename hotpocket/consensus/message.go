@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"fmt"
+	"slices"
 
 	"evernode/hotpocket/key"
 	"evernode/internal/digest"
@@ -117,6 +118,7 @@ func signedBytes(kind byte, chain digest.Hash, body digest.Hash) []byte {
 }
 
 func (p *Proposal) body(b []byte) []byte {
+	b = slices.Grow(b, proposalMin+len(p.Bundles)*digest.Size)
 	b = append(b, p.Author[:]...)
 	b = wire.AppendU64(b, p.Height)
 	b = wire.AppendU32(b, p.Attempt)

@@ -68,7 +68,7 @@ func Plan(seed uint64) (Config, Misfortune) {
 	}
 	n, q := c.Members, consensus.Quorum(c.Members, c.Threshold)
 	var m Misfortune
-	if f := 2*q - n - 1; f > 0 && oneIn(2) {
+	if f := tolerable(c); f > 0 && oneIn(2) {
 		c.Liars = 1 + rng.IntN(f)
 		if oneIn(2) {
 			// As many as leave the others able to go on.
@@ -115,6 +115,9 @@ func Plan(seed uint64) (Config, Misfortune) {
 	m.Silent = oneIn(4)
 	return c, m
 }
+
+// tolerable is how many liars a cluster is safe from.
+func tolerable(c Config) int { return consensus.Byzantine(c.Members, c.Threshold) }
 
 // changes draws configurations that follow each other in a cluster.
 func changes(rng *rand.Rand, c Config) []Change {
