@@ -129,3 +129,24 @@ func TestMadeUpListsOfUsers(t *testing.T) {
 		t.Errorf("%d lists are kept", len(c.presences))
 	}
 }
+
+// What a node serves to others about accepted inputs is what the ledgers hash.
+func TestAcceptedHashesAreWhatLedgersHash(t *testing.T) {
+	node := newKey(t)
+	var bundles []*inputs.Bundle
+	for i := range 5 {
+		u := newKey(t)
+		bundles = append(bundles, testBundle(t, node, u, uint64(9-i), 100), testBundle(t, node, u, uint64(20+i), 100))
+	}
+	sel := inputs.Select(inputs.Params{Seq: 3}, inputs.NewNonces(), bundles)
+	if sel.Count() != 10 || digest.Sum(acceptedHashes(sel)) != sel.InputHash() {
+		t.Errorf("%d inputs, %s, want %s", sel.Count(), digest.Sum(acceptedHashes(sel)), sel.InputHash())
+	}
+	var x selections
+	for seq := uint64(1); seq < 2*keptSelections; seq++ {
+		x.put(seq, sel)
+	}
+	if !x.has(sel.Users[0].Inputs[0].Hash) || x.has(digest.Hash{1}) || x.get(1) != nil || len(x.kept) != keptSelections {
+		t.Errorf("%d selections are kept", len(x.kept))
+	}
+}

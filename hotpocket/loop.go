@@ -31,6 +31,9 @@ type loop struct {
 
 	promised marks // what had to be when the last ledger closed
 
+	inherited bool // promises at this height are from before the start
+	locked    bool // one of those at this height is a lock
+
 	presence     digest.Hash // the list of this node's users that was flooded last
 	presenceSeen uint64      // the gateway's version of that list
 
@@ -162,8 +165,18 @@ func (l *loop) fail(err error) {
 	}
 }
 
+// persist keeps a record of the core. Since attempts only rise, the last record
+// of an attempt says all that those before it said, and so does a lock, which is
+// of the attempt at hand; without that they would pile up while no ledger closes.
+// It does not hold for a record of an attempt after a lock, nor for what was
+// promised before the start, after which attempts begin anew.
 func (l *loop) persist(p consensus.Persist) {
-	l.need.store = l.n.store.AppendPromise(p.Record)
+	if !l.inherited && (p.Locked != nil || !l.locked) {
+		l.need.store = l.n.store.ReplacePromises(p.Record)
+	} else {
+		l.need.store = l.n.store.AppendPromise(p.Record)
+	}
+	l.locked = l.locked || p.Locked != nil
 	if p.Locked != nil && len(p.Locked.Bundles)+len(p.Locked.Presences) > 0 {
 		// Written when it came, so most likely durable by now.
 		l.need.content = l.n.content.durableTo()
@@ -289,6 +302,7 @@ func (l *loop) close(c consensus.Close) {
 		return
 	}
 	l.need.store = lsn
+	l.inherited, l.locked = false, false
 	l.n.closedAt.Store(time.Now().UnixMilli())
 	l.n.last.Store(&lastLedger{h.Height, c.Hash, h.Time, h.Result})
 	l.stuck = &c
@@ -381,18 +395,25 @@ func (l *loop) leap(x consensus.Ledger) error {
 		return fmt.Errorf("write ledger %d: %w", x.Header.Height, err)
 	}
 	l.need.store = lsn
+	l.inherited, l.locked = false, false
 	l.n.closedAt.Store(time.Now().UnixMilli())
 	l.n.last.Store(&lastLedger{x.Header.Height, hash, x.Header.Time, x.Header.Result})
 	taken, expired, err := l.n.content.closed(&x.Header)
 	if err != nil {
 		return fmt.Errorf("keep the content of ledger %d: %w", x.Header.Height, err)
 	}
+	if len(expired) > 0 {
+		// A ledger between may have accepted them: to say that they have expired
+		// could be false, and make a user send something twice.
+		l.n.intake.done(expired)
+		l.n.log.Warn("users are not told what became of their inputs: the ledgers that may hold them were left out", "bundles", len(expired))
+	}
 	conf := l.n.conf.Load()
 	actions, err := l.core.Reset(l.n.now(), x, parameters(conf))
 	if err != nil {
 		return err
 	}
-	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf, bundles: taken, expired: expired}})
+	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf, bundles: taken}})
 	l.apply(actions)
 	l.flush()
 	return nil

@@ -248,7 +248,7 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	}
 	n.awake.Store(true)
 
-	l := &loop{n: n, active: make(map[key.Public]uint64)}
+	l := &loop{n: n, inherited: len(recovered.Promises) > 0, active: make(map[key.Public]uint64)}
 	l.core, err = consensus.New(consensus.Options{
 		Self:     n.key.Public(),
 		Signer:   n.key,
