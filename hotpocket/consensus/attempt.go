@@ -161,12 +161,15 @@ func (c *Core) proposed(now Now, of []int, attempt uint32) []*Proposal {
 // counted returns the proposals that a candidate of the current attempt is made
 // of, or nil while it is worth waiting for more.
 func (c *Core) counted(now Now) []*Proposal {
-	if c.proposals.count(c.attempt) < c.q {
-		return nil
-	}
+	var all []*Proposal
 	c.partial = false
-	all := c.proposed(now, c.everybody, c.attempt)
+	if c.proposals.count(c.attempt) >= c.q {
+		all = c.proposed(now, c.everybody, c.attempt)
+	}
 	if len(all) < c.q {
+		// They may have been enough before, until somebody went on to attempts so
+		// much later that this one was forgotten.
+		c.fullAt = 0
 		return nil
 	}
 	if c.fullAt == 0 {
@@ -205,7 +208,7 @@ func (c *Core) graceEnd() time.Duration {
 	if c.undecided {
 		// Without a result nobody waits for this ledger, but somebody may wait
 		// for the one that a late member brings.
-		return c.fullAt + c.pace.maxGrace()
+		return c.fullAt + c.pace.longGrace()
 	}
 	return c.fullAt + c.pace.grace()
 }

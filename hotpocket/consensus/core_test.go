@@ -124,9 +124,7 @@ func TestLockSurvivesARestart(t *testing.T) {
 			}
 			var votes []*Ballot
 			m := offer(x.header, 5, x.votesOf)
-			for _, b := range sent[*Ballot](c.Receive(Now{Mono: time.Second}, m.Author, m)) {
-				votes = append(votes, b)
-			}
+			votes = append(votes, sent[*Ballot](c.Receive(Now{Mono: time.Second}, m.Author, m))...)
 			if len(votes) != 1 || votes[0].Hash != x.want || votes[0].Attempt != 5 {
 				t.Errorf("votes %+v, want %s", votes, x.want.Short())
 			}

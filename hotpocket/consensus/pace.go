@@ -49,8 +49,14 @@ func (p *pace) grace() time.Duration {
 	return min(max(4*p.spread+5*time.Millisecond, 15*time.Millisecond), p.maxGrace())
 }
 
-// maxGrace bounds the grace.
-func (p *pace) maxGrace() time.Duration { return p.attempt(0) / 2 }
+// maxGrace bounds the grace: a member that is always late holds the others up no
+// longer than the tempo under load would.
+func (p *pace) maxGrace() time.Duration {
+	return min(max(p.round/time.Duration(p.per), 50*time.Millisecond), p.longGrace())
+}
+
+// longGrace is how long a ledger waits for late members that nobody waits for.
+func (p *pace) longGrace() time.Duration { return p.attempt(0) / 2 }
 
 // arrived learns from how long the last expected proposal took.
 func (p *pace) arrived(spread time.Duration) { p.spread += (spread - p.spread) / 8 }

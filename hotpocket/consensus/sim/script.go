@@ -38,6 +38,7 @@ import (
 //	drop vote 1 2,3 attempt=0 ledger=2    lose packets of a kind from nodes to nodes
 //	pass               lose no more packets
 //	cut 1,2 3,4        lose everything between two groups
+//	delay 4 1,2 40ms   packets between these take so long
 //	slow 3 10          node 3 executes ten times as slowly
 //	stuck 3            runs of node 3 do not end from now on
 //	wrong 3            results of node 3 are wrong from now on
@@ -49,7 +50,7 @@ import (
 //
 //	expect ledger 3            the last closed ledger (of nodes: "at 1,2")
 //	expect attempt 1           the current attempt (of nodes: "at 1,2")
-//	expect closed 3 attempt=1 outcome=agreed bundles=a,b expected=1,2 contested=1
+//	expect closed 3 attempt=1 outcome=agreed bundles=a,b users=u expected=1,2 contested=1
 //	expect sent proposals=4 votes=4 commits=4 candidates=0
 //	expect vote 3 2/1 none     how node 3 voted in attempt 1 of ledger 2: none, nothing, or a ledger
 //	expect passed 10..12       ledgers closed since the mark
@@ -147,6 +148,8 @@ func (s *script) do(f []string) error {
 		return nil
 	case "cut":
 		return s.cut(f)
+	case "delay":
+		return s.delay(f)
 	case "differ":
 		w.cfg.Differ = 0
 		if len(f) > 1 && f[1] == "on" {
@@ -356,6 +359,27 @@ func (s *script) cut(f []string) error {
 	return nil
 }
 
+func (s *script) delay(f []string) error {
+	d, err := duration(f, 3)
+	if err != nil {
+		return err
+	}
+	from, err := s.places(f[1])
+	if err != nil {
+		return err
+	}
+	to, err := s.places(f[2])
+	if err != nil {
+		return err
+	}
+	for _, i := range from {
+		for _, j := range to {
+			s.w.net.base[i][j], s.w.net.base[j][i] = d, d
+		}
+	}
+	return nil
+}
+
 func (s *script) drop(f []string) (err error) {
 	if len(f) < 4 {
 		return fmt.Errorf("%d words, want at least 4", len(f))
@@ -494,6 +518,8 @@ func (s *script) expectClosed(f []string) error {
 			got = s.listed(c.Header.Expected)
 		case "bundles":
 			got = s.named(c.Header.Bundles)
+		case "users":
+			got = s.named(c.Header.Presences)
 		default:
 			return fmt.Errorf("unknown option")
 		}

@@ -73,10 +73,10 @@ func TestLargeClusters(t *testing.T) {
 		t.Skip("large clusters take seconds each")
 	}
 	for i, n := range []int{64, 100, 128} {
-		c, m := Plan(uint64(1000 + i))
+		c, _ := Plan(uint64(1000 + i))
 		c.Members, c.Threshold, c.Liars, c.Observers, c.Changes = n, 66, 5, 1, nil
 		c.Round, c.PerRound, c.Disk, c.Pause, c.RunTime, c.SyncTime = time.Second, 2, 5*time.Millisecond, 0, 10*time.Millisecond, 0
-		m = Misfortune{Chaos: 2 * time.Second, Latency: 20 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.02, Crashes: 1, Partitions: 0.5, Inputs: 1, Dead: 3}
+		m := Misfortune{Chaos: 2 * time.Second, Latency: 20 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.02, Crashes: 1, Partitions: 0.5, Inputs: 1, Dead: 3}
 		r, f := Run(c, m)
 		if f != nil {
 			t.Errorf("%d members: %v\n%s", n, f, f.Tell(*lines))
