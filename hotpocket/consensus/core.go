@@ -96,6 +96,7 @@ type Core struct {
 	answered map[key.Public]time.Duration
 	behind   map[key.Public]uint64 // whose ledgers this node was said to miss
 	nudges   int
+	aloneAt  time.Duration // when to ask again although nobody was heard of
 
 	out []Action
 }
@@ -678,7 +679,7 @@ func (c *Core) nudge(now Now) {
 		}
 	}
 	silent := len(c.own()) == 0
-	overdue := silent && now.Mono >= c.pace.heartbeat(c.opened)+c.pace.retry()
+	overdue := silent && now.Mono >= max(c.pace.heartbeat(c.opened)+c.pace.retry(), c.aloneAt)
 	var from, any []key.Public
 	for i, m := range c.params.Members {
 		if i == c.self {
@@ -693,6 +694,7 @@ func (c *Core) nudge(now Now) {
 	}
 	if len(from) == 0 && overdue {
 		from = any
+		c.aloneAt = now.Mono + c.pace.round
 	}
 	if len(from) > 0 {
 		c.nudges++

@@ -20,7 +20,8 @@
 // votes for its hash. When one of them stays away for longer than a short
 // adaptive grace, q proposals are enough. In later attempts a coordinator, a
 // different one each time, sends the candidate together with the proposals it
-// was assembled from.
+// was assembled from. A proposal counts only where its list of users is held, so
+// that nobody can keep others from voting by naming what cannot be had.
 //
 // Commit: q votes for one hash lock it, which is persisted, and are answered by
 // a commit; q commits of one attempt close the ledger and are its certificate.
@@ -29,6 +30,16 @@
 // when shown q votes for it from an attempt not before its lock. Two quorums
 // share at least 2q−n members, so with at most 2q−n−1 Byzantine members no two
 // ledgers close at one height, whatever the network does.
+//
+// # Attempts
+//
+// An attempt has a deadline from when q members take part in it; it doubles with
+// every attempt that came to nothing. Most end sooner: when no candidate can get
+// q votes any more, when a coordinator has not even proposed after a moment (the
+// others then vote for nothing), or when some members have gone on and those who
+// are left may be too few, as after a restart. Who has seen q votes for a
+// candidate shows it to the next coordinators, so that one locked member does not
+// spoil attempts until its own turn.
 //
 // # What has to be remembered
 //
