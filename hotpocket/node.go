@@ -78,12 +78,14 @@ type node struct {
 	exec       *executor
 	intake     *intake
 
-	durable   positions
-	posts     chan func(*loop)
-	unchecked chan arrival
-	arriving  *arrivals
-	fetches   chan struct{}
-	saves     chan *config.Config
+	durable    positions
+	posts      chan func(*loop)
+	unchecked  chan arrival
+	arriving   *arrivals
+	signed     *signatures
+	deliveries chan delivery
+	fetches    chan struct{}
+	saves      chan *config.Config
 
 	ctx      context.Context // of the running node, for spawn
 	stopping <-chan struct{}
@@ -143,22 +145,24 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	n := &node{
-		opt:       opt,
-		dir:       config.Layout(dir),
-		log:       opt.Log,
-		key:       conf.Node.PrivateKey,
-		chain:     consensus.ChainOf(conf.Contract.ID),
-		started:   time.Now(),
-		startedAt: time.Now(),
-		verifier:  key.NewCache(2 * consensus.MaxMembers),
-		keys:      key.NewCache(knownUsers),
-		posts:     make(chan func(*loop), 4096),
-		unchecked: make(chan arrival, 256),
-		arriving:  newArrivals(),
-		fetches:   make(chan struct{}, maxFetches),
-		saves:     make(chan *config.Config, 1),
-		ctx:       ctx,
-		stopping:  ctx.Done(),
+		opt:        opt,
+		dir:        config.Layout(dir),
+		log:        opt.Log,
+		key:        conf.Node.PrivateKey,
+		chain:      consensus.ChainOf(conf.Contract.ID),
+		started:    time.Now(),
+		startedAt:  time.Now(),
+		verifier:   key.NewCache(2 * consensus.MaxMembers),
+		keys:       key.NewCache(knownUsers),
+		posts:      make(chan func(*loop), 4096),
+		unchecked:  make(chan arrival, 256),
+		arriving:   newArrivals(),
+		signed:     newSignatures(),
+		deliveries: make(chan delivery, maxDeliveries),
+		fetches:    make(chan struct{}, maxFetches),
+		saves:      make(chan *config.Config, 1),
+		ctx:        ctx,
+		stopping:   ctx.Done(),
 	}
 	n.durable.changed = make(chan struct{}, 1)
 	return n.run(ctx, cancel, group, conf)
@@ -273,7 +277,7 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	if w := config.Warning(len(conf.Contract.UNL), conf.Contract.Consensus.Threshold); w != "" {
 		n.log.Warn(w)
 	}
-	for _, f := range []func(context.Context) error{l.run, n.exec.run, n.intake.run, n.check, n.check, n.watch, n.save} {
+	for _, f := range []func(context.Context) error{l.run, n.exec.run, n.intake.run, n.check, n.check, n.watch, n.save, n.deliverAll} {
 		group.Go(func() error { return f(ctx) })
 	}
 	err = group.Wait()

@@ -10,10 +10,7 @@ import (
 
 func testNPL(t testing.TB) (nplMessage, key.Private) {
 	t.Helper()
-	k, err := key.FromSeed(bytes.Repeat([]byte{3}, key.SeedSize))
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := seededKey(t, 3)
 	m := nplMessage{author: k.Public(), ledger: digest.Sum([]byte("ledger")), seq: 9, packet: []byte("hello")}
 	m.sig = k.Sign(m.signed("contract"))
 	return m, k

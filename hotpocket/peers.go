@@ -21,6 +21,7 @@ const (
 	kindBundle                         // an inputs.Bundle
 	kindPresence                       // an inputs.Presence
 	kindNPL                            // an nplMessage
+	kindOutputSig                      // a member's signature of outputs, after the ledger
 )
 
 // What nodes ask each other for.
@@ -56,6 +57,8 @@ func (n *node) Receive(from key.Public, kind mesh.Kind, payload []byte) mesh.Ver
 		return n.receivePresence(payload)
 	case kindNPL:
 		return n.receiveNPL(payload)
+	case kindOutputSig:
+		return n.receiveOutputSig(payload)
 	}
 	return mesh.BadMessage
 }

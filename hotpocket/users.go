@@ -10,7 +10,6 @@ import (
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
 	"evernode/hotpocket/ledger"
-	"evernode/hotpocket/output"
 	"evernode/internal/digest"
 	"evernode/internal/usermsg"
 )
@@ -56,24 +55,6 @@ func (n *node) Stat() usermsg.Stat {
 		}
 	}
 	return s
-}
-
-// deliver hands the confirmed outputs of a run to this node's users.
-func (n *node) deliver(f *finished, t task) {
-	n.keepOutputs(t.Header.Height, f)
-	if len(f.outputs) == 0 || t.replay {
-		return
-	}
-	sigs := make([]output.Signature, 0, len(t.OutputSigs))
-	for _, s := range t.OutputSigs {
-		sigs = append(sigs, output.Signature{Key: s.Author, Sig: s.Sig})
-	}
-	outs := make([]gateway.UserOutput, len(f.outputs))
-	for i := range f.outputs {
-		o := &f.outputs[i]
-		outs[i] = gateway.UserOutput{User: o.Key, Outputs: o.Messages, Hash: f.hashes[o.Key]}
-	}
-	n.gate.Outputs(t.Header.Height, t.Hash, f.tree, outs, sigs)
 }
 
 // tellFailed tells users that a run with their inputs was undone.
