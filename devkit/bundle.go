@@ -1,12 +1,14 @@
 package devkit
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,6 +64,37 @@ func openBundle(dir string) (*bundle, error) {
 		b.disparate[n] = n
 	}
 	return b, nil
+}
+
+// unknown lists the fields of the override that no configuration has, as the
+// mistakes in writing that they mostly are. A new configuration of the given
+// node shows which fields there are.
+func (b *bundle) unknown(node config.Node) []string {
+	var given, known map[string]any
+	if json.Unmarshal(b.override, &given) != nil || json.Unmarshal(config.New(node.PrivateKey, "").Text(), &known) != nil {
+		return nil
+	}
+	return unknownFields("", given, known)
+}
+
+func unknownFields(prefix string, given, known map[string]any) []string {
+	var list []string
+	for name, value := range given {
+		path := prefix + name
+		standard, ok := known[name]
+		switch {
+		case !ok:
+			list = append(list, path)
+		case path != "contract.environment": // its names are the contract's own
+			g, isObject := value.(map[string]any)
+			k, shouldBe := standard.(map[string]any)
+			if isObject && shouldBe {
+				list = append(list, unknownFields(path+".", g, k)...)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // checkProgram checks that the program which a configuration names will be

@@ -173,10 +173,24 @@ func TestRedeployKeepsWhoTheNodesAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := testBundle(t, map[string]string{"main": "", "hp.cfg.override": `{"contract":{"bin_path":"main","unl":["` +
-		before[0].Node.PublicKey.String() + `"],"id":"other"},"user":{"port":1,"idle_timeout":5}}`})
+		before[0].Node.PublicKey.String() + `"],"id":"other","consens":{"roundtime":5},"environment":{"free":"1"}},"user":{"port":1,"idle_timeout":5},"mash":1}`})
 	env, r := fakeEnv(t)
 	if _, err := Deploy(t.Context(), c.Dir(), next, DeployOptions{Nodes: 4}, env); err == nil || !strings.Contains(err.Error(), "evernode dev clean") {
 		t.Errorf("another number of nodes: %v", err)
+	}
+	taken, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	if _, err := Deploy(t.Context(), c.Dir(), next, DeployOptions{UserPort: port}, env); err == nil || !strings.Contains(err.Error(), "--user-port") {
+		t.Errorf("other ports, of which one is taken: %v", err)
+	}
+	for i := 1; i <= 3; i++ {
+		if _, running := c.process(i); !running {
+			t.Errorf("node %d was stopped for a deployment that could not be", i)
+		}
 	}
 	c2, err := Deploy(t.Context(), c.Dir(), next, DeployOptions{Threshold: 100}, env)
 	if err != nil {
@@ -192,7 +206,7 @@ func TestRedeployKeepsWhoTheNodesAre(t *testing.T) {
 			!slices.Equal(a.Contract.UNL, b.Contract.UNL) || a.Contract.Consensus.Roundtime != b.Contract.Consensus.Roundtime {
 			t.Errorf("node %d became another", i+1)
 		}
-		if a.Contract.BinPath != "main" || a.Contract.BinArgs != "" || len(a.Contract.Environment) != 0 ||
+		if a.Contract.BinPath != "main" || a.Contract.BinArgs != "" || len(a.Contract.Environment) != 1 ||
 			a.Contract.Consensus.Threshold != 100 || a.User.IdleTimeout != 5*time.Millisecond {
 			t.Errorf("node %d: configuration %s", i+1, a.Contract.Patch.Text())
 		}
@@ -203,7 +217,7 @@ func TestRedeployKeepsWhoTheNodesAre(t *testing.T) {
 	if _, err := os.Stat(leftover); err == nil {
 		t.Error("what the node remembered of the old ledgers is still there")
 	}
-	for _, want := range []string{"all 3 must agree", "contract.id, contract.unl, user.port"} {
+	for _, want := range []string{"all 3 must agree", "contract.id, contract.unl, user.port", "no effect: contract.consens, mash;"} {
 		if !strings.Contains(r.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, r)
 		}

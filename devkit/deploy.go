@@ -144,11 +144,23 @@ func (c *Cluster) deploy(ctx context.Context, b *bundle, o DeployOptions) error 
 		return err
 	}
 	// Everything that can be wrong is found before anything is stopped.
+	held := map[int]bool{}
+	for _, i := range c.all() {
+		if _, running := c.process(i); running {
+			held[cfgs[i-1].User.Port], held[cfgs[i-1].Mesh.Port] = true, true
+		}
+	}
+	if err := c.freePorts(c.all(), held); err != nil {
+		return err
+	}
 	if cfgs, err = c.configure(cfgs, b); err != nil {
 		return err
 	}
 	if err := b.checkProgram(cfgs[0]); err != nil {
 		return err
+	}
+	if unknown := b.unknown(cfgs[0].Node); len(unknown) > 0 {
+		c.env.Report.Step(fmt.Sprintf("note: %s has fields that have no effect: %s; docs/configuration.md lists those there are", overrideFile, strings.Join(unknown, ", ")))
 	}
 	for n := range b.disparate {
 		if n > c.Size() {
@@ -162,7 +174,8 @@ func (c *Cluster) deploy(ctx context.Context, b *bundle, o DeployOptions) error 
 	if err := c.halt(ctx, c.all()); err != nil {
 		return err
 	}
-	if err := c.freePorts(c.all()); err != nil {
+	// Again, for somebody may have taken a port that a node has just left.
+	if err := c.freePorts(c.all(), nil); err != nil {
 		return err
 	}
 	for _, i := range c.all() {
@@ -302,7 +315,7 @@ func (c *Cluster) startNodes(ctx context.Context, nodes []int) error {
 			down = append(down, i)
 		}
 	}
-	if err := c.freePorts(down); err != nil {
+	if err := c.freePorts(down, nil); err != nil {
 		return err
 	}
 	ended := map[int]<-chan struct{}{}

@@ -190,7 +190,7 @@ func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 			return errors.New("the contract keeps its consensus private (contract.consensus.mode), so nobody but members can follow; set it to public in hp.cfg.override and deploy again")
 		}
 		c.state.Nodes = append(c.state.Nodes, record{})
-		if err := c.freePorts([]int{n}); err != nil {
+		if err := c.freePorts([]int{n}, nil); err != nil {
 			return err
 		}
 		if err := removeTree(c.NodeDir(n)); err != nil {

@@ -21,6 +21,9 @@ func (c *Cluster) Logs(ctx context.Context, w io.Writer, n, lines int, follow bo
 	if n < 1 || n > c.Size() {
 		return fmt.Errorf("there is no node %d; this cluster has nodes 1 to %d", n, c.Size())
 	}
+	if lines < 1 {
+		return fmt.Errorf("the number of lines is %d; it must be more than 0", lines)
+	}
 	path := c.LogFile(n)
 	end, err := tail(w, path, lines)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,13 +9,17 @@ import (
 	"strings"
 )
 
-// freePorts checks that the ports of the given nodes can be listened on.
-func (c *Cluster) freePorts(nodes []int) error {
+// freePorts checks that the ports of the given nodes can be listened on. Those in
+// held are left out, because nodes that are about to be stopped hold them.
+func (c *Cluster) freePorts(nodes []int, held map[int]bool) error {
 	for _, i := range nodes {
 		for _, p := range []struct {
 			port int
 			flag string
 		}{{c.state.UserPort + i - 1, "--user-port"}, {c.state.PeerPort + i - 1, "--peer-port"}} {
+			if held[p.port] {
+				continue
+			}
 			l, err := net.Listen("tcp4", "0.0.0.0:"+strconv.Itoa(p.port))
 			if err != nil {
 				return fmt.Errorf("port %d for node %d cannot be used: %w%s; stop what uses it, or choose others with evernode dev deploy %s PORT",

@@ -95,7 +95,7 @@ func WriteTable(w io.Writer, nodes []NodeStatus) error {
 			continue
 		}
 		if n.silent != "" {
-			fmt.Fprintf(t, "%s\tstarting\t-\t-\t-\t-\t-\t-\t%d\t%d\t%d\n", name, n.UserPort, n.PeerPort, n.PID)
+			fmt.Fprintf(t, "%s\tno answer\t-\t-\t-\t-\t-\t-\t%d\t%d\t%d\n", name, n.UserPort, n.PeerPort, n.PID)
 			continue
 		}
 		fmt.Fprintf(t, "%s\tyes\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", name, n.LedgerSeqNo, short(n.LedgerHash), short(n.StateHash),

@@ -77,7 +77,7 @@ func (c *Cluster) Connect(ctx context.Context, n int, user key.Private, outputs 
 type Reply struct {
 	Accepted client.LedgerRef // the ledger that holds the input
 	Output   client.LedgerRef // the ledger that confirms the outputs
-	Outputs  [][]byte         // none when the contract said nothing
+	Outputs  [][]byte         // none when the contract said nothing or its run was undone
 }
 
 // Input submits an input through node n and waits for what the contract says to
@@ -100,6 +100,9 @@ func (c *Cluster) Input(ctx context.Context, n int, user key.Private, input []by
 	}
 	at, err := s.Wait(ctx)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return Reply{}, fmt.Errorf("node %d did not say in time what became of the input, which may yet be accepted: %w; does the cluster close ledgers, or does a contract run for long? See evernode dev status and evernode dev logs %d", n, err, n)
+		}
 		return Reply{}, explain(err)
 	}
 	if accepted != nil {
@@ -118,7 +121,7 @@ func (c *Cluster) Input(ctx context.Context, n int, user key.Private, input []by
 		case <-cl.Done():
 			return Reply{}, fmt.Errorf("node %d was lost before the output came: %w", n, cl.Err())
 		case <-ctx.Done():
-			return Reply{Accepted: at}, fmt.Errorf("the input is in ledger %d, but there was no output in time: %w", at.SeqNo, ctx.Err())
+			return Reply{Accepted: at}, fmt.Errorf("the input is in ledger %d, but there was no output in time: %w; see evernode dev logs %d", at.SeqNo, ctx.Err(), n)
 		case <-tick.C:
 			// A contract may have nothing to say: its run is over and its
 			// result confirmed when it does not run some ledgers later.

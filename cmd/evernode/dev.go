@@ -172,6 +172,9 @@ func devLogsCommand(f *devFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := givenPositive(cmd, "lines"); err != nil {
+				return err
+			}
 			c, err := f.open(cmd)
 			if err != nil {
 				return err

@@ -71,7 +71,7 @@ input.`,
 					return err
 				}
 				if len(reply.Outputs) == 0 {
-					fmt.Fprintln(cmd.ErrOrStderr(), "the contract said nothing")
+					fmt.Fprintf(cmd.ErrOrStderr(), "no output: the contract said nothing, or its run failed; see evernode dev logs %d\n", u.node)
 					return nil
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "output with ledger %d:\n", reply.Output.SeqNo)

@@ -71,9 +71,11 @@ Start with a cluster on this machine:
     evernode dev new go-starter hello    make a contract project
     evernode dev deploy DIR              run a contract on four nodes`,
 		Args:          cobra.NoArgs,
+		Version:       versionLine(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
@@ -114,11 +116,15 @@ func versionCommand(name string) *cobra.Command {
 		Short: "Print the version of this program and of what it is compatible with",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintf(cmd.OutOrStdout(), "evernode %s (compatible with HotPocket %s), %s %s/%s\n",
-				version(), config.HPVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return nil
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("evernode %s (compatible with HotPocket %s), %s %s/%s",
+		version(), config.HPVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // version is what the Go tool noted of the source at the build: a git tag, or

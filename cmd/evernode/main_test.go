@@ -73,6 +73,7 @@ func TestWrongUse(t *testing.T) {
 		{"dev deploy /nowhere", 1, "is not there"},
 		{"dev deploy --nodes 200 .", 1, "allowed: 1 to 128"},
 		{"dev logs x", 2, "not the number of a node"},
+		{"dev logs 1 -n 0", 2, "--lines is 0"},
 		{"dev start 0", 2, "not the number of a node"},
 		{"dev status", 1, "make one with: evernode dev deploy DIR"},
 		{"dev start --dir /nowhere", 1, "there is no cluster in /nowhere"},
@@ -98,7 +99,7 @@ func TestHelpAndVersion(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q, %q", args, code, out, errOut)
 		}
 	}
-	for _, args := range [][]string{{"version"}, {"node", "version"}} {
+	for _, args := range [][]string{{"version"}, {"node", "version"}, {"--version"}} {
 		out, _, code := evernode(t, args...)
 		if code != 0 || !strings.HasPrefix(out, "evernode ") || !strings.Contains(out, "HotPocket "+config.HPVersion) {
 			t.Errorf("%v: exit code %d, %q", args, code, out)
