@@ -216,9 +216,11 @@ func (c *Core) graceEnd() time.Duration {
 // coordinator returns the place of the current attempt's coordinator.
 func (c *Core) coordinator() int { return c.params.coordinator(c.height, c.attempt) }
 
-// coordinating reports whether this node still owes a candidate.
+// coordinating reports whether this node still owes a candidate. Votes of the
+// same attempt or of later ones would prove nothing in it.
 func (c *Core) coordinating() bool {
-	return c.attempt > 0 && c.mayVote() && !c.sentHeader && c.coordinator() == c.self
+	return c.attempt > 0 && c.mayVote() && !c.sentHeader && c.coordinator() == c.self &&
+		(c.valid == nil || c.valid.attempt < c.attempt)
 }
 
 // voteCooperative votes in attempt 0 for the candidate that follows from the
@@ -606,6 +608,9 @@ func (c *Core) moveOn(now Now) bool {
 	if c.member && c.attempt < c.startAt {
 		// Straight to the first attempt that is free of old promises.
 		return c.enter(now, c.startAt, "this node was restarted")
+	}
+	if c.valid != nil && c.valid.attempt > c.attempt {
+		return c.enter(now, c.valid.attempt, "a quorum has voted in it")
 	}
 	ahead, lowest := c.ahead()
 	if ahead > 0 && len(c.params.Members)-ahead < c.q {

@@ -73,6 +73,14 @@ func (c *checker) sent(n *node, m consensus.Message) {
 		c.balloted(n, m)
 	case *consensus.Candidate:
 		c.once(n, 'x', m.Height, m.Attempt, m.Header.Hash())
+		if !n.honest() {
+			return
+		}
+		// A vote may leave with a lock that survived a crash, while the ballot
+		// itself was lost.
+		for _, v := range m.Votes {
+			c.voter(ballot{v.Phase, v.Height, v.Attempt, v.Hash}, c.w.byKey[v.Author].place)
+		}
 	}
 }
 
@@ -119,12 +127,16 @@ func (c *checker) proposed(n *node, p *consensus.Proposal) {
 	}
 }
 
+func (c *checker) voter(b ballot, place int) {
+	if c.voters[b] == nil {
+		c.voters[b] = make(map[int]bool)
+	}
+	c.voters[b][place] = true
+}
+
 func (c *checker) balloted(n *node, b *consensus.Ballot) {
 	key := ballot{b.Phase, b.Height, b.Attempt, b.Hash}
-	if c.voters[key] == nil {
-		c.voters[key] = make(map[int]bool)
-	}
-	c.voters[key][n.place] = true
+	c.voter(key, n.place)
 	if !n.honest() {
 		return
 	}
