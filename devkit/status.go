@@ -56,7 +56,7 @@ func (c *Cluster) nodeStatus(ctx context.Context, i int, cfg *config.Config) Nod
 		UserPort:   cfg.User.Port,
 		PeerPort:   cfg.Mesh.Port,
 		VoteStatus: "unknown",
-		member:     c.state.Nodes[i-1].Member,
+		member:     cfg.Contract.Member(cfg.Node.PublicKey), // a spawned node may have become one
 	}
 	p, running := c.process(i)
 	if !running {

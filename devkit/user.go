@@ -103,6 +103,9 @@ func (c *Cluster) Input(ctx context.Context, n int, user key.Private, input []by
 		if errors.Is(err, context.DeadlineExceeded) {
 			return Reply{}, fmt.Errorf("node %d did not say in time what became of the input, which may yet be accepted: %w; does the cluster close ledgers, or does a contract run for long? See evernode dev status and evernode dev logs %d", n, err, n)
 		}
+		if limit := 5 << 20; errors.Is(err, client.ErrConnectionLost) && len(input) > limit {
+			return Reply{}, fmt.Errorf("%w; the input has %d bytes, and node %d takes messages of up to user.max_bytes_per_msg, 5 MiB unless hp.cfg says otherwise", err, len(input), n)
+		}
 		return Reply{}, explain(err)
 	}
 	if accepted != nil {
