@@ -25,6 +25,9 @@ type Misfortune struct {
 	// Slow, Wrong and Stuck are how many honest members execute slowly, with
 	// wrong results now and then, or with runs that never end.
 	Slow, Wrong, Stuck int
+	// Far members have ten times the latency, Sluggish ones disks that take ten
+	// times as long.
+	Far, Sluggish int
 	// Dead members never start again after the chaos.
 	Dead int
 	// Inputs is the mean number of bundles per round time.
@@ -111,6 +114,15 @@ func Plan(seed uint64) (Config, Misfortune) {
 	if oneIn(5) {
 		m.Stuck = 1
 	}
+	if oneIn(6) {
+		m.Far = 1
+	}
+	if oneIn(6) {
+		m.Sluggish = 1
+	}
+	if oneIn(100) {
+		m.Chaos *= 8
+	}
 	m.Inputs = []float64{0, 0.5, 2, 5}[rng.IntN(4)]
 	m.Silent = oneIn(4)
 	return c, m
@@ -155,6 +167,6 @@ func (c Config) String() string {
 
 // String tells the misfortunes in a few lines.
 func (m Misfortune) String() string {
-	return fmt.Sprintf("chaos for %v: latency %v+%v, loss %.2f, twice %.2f; per round %.1f crashes, %.1f partitions, %.1f clock jumps; skew %v; %d slow, %d wrong, %d stuck, %d dead; %.1f inputs; silent %v",
-		m.Chaos, m.Latency, m.Jitter, m.Loss, m.Twice, m.Crashes, m.Partitions, m.Jumps, m.Skew, m.Slow, m.Wrong, m.Stuck, m.Dead, m.Inputs, m.Silent)
+	return fmt.Sprintf("chaos for %v: latency %v+%v, loss %.2f, twice %.2f; per round %.1f crashes, %.1f partitions, %.1f clock jumps; skew %v; %d slow, %d wrong, %d stuck, %d far, %d sluggish, %d dead; %.1f inputs; silent %v",
+		m.Chaos, m.Latency, m.Jitter, m.Loss, m.Twice, m.Crashes, m.Partitions, m.Jumps, m.Skew, m.Slow, m.Wrong, m.Stuck, m.Far, m.Sluggish, m.Dead, m.Inputs, m.Silent)
 }

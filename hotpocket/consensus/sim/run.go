@@ -98,6 +98,13 @@ func (w *World) afflict(m Misfortune) {
 	}
 	some(m.Slow, func(n *node) { n.slow = []float64{3, 30}[rng.IntN(2)] })
 	some(m.Wrong, func(n *node) { n.wrong = []float64{0.2, 1}[rng.IntN(2)] })
+	some(m.Far, func(n *node) {
+		for i := range net.base {
+			net.base[i][n.place] *= 10
+			net.base[n.place][i] *= 10
+		}
+	})
+	some(m.Sluggish, func(n *node) { n.disk.latency *= 10 })
 	some(m.Stuck, func(n *node) { n.stuck = []float64{0.2, 1}[rng.IntN(2)] })
 	for _, n := range w.nodes {
 		if m.Skew > 0 {
@@ -263,7 +270,7 @@ func (w *World) recover(m Misfortune) {
 	}
 	// In a network that is slow for the round time, members that have no result
 	// can be heard before those who have one.
-	if w.canAgree(honest) && 8*(m.Latency+m.Jitter) <= w.cfg.Round {
+	if w.canAgree(honest) && 8*(m.Latency*w.furthest(m)+m.Jitter) <= w.cfg.Round {
 		w.include(honest, m)
 	}
 }
@@ -273,7 +280,10 @@ func (w *World) include(honest []*node, m Misfortune) {
 	b, at := w.hash(), honest[w.rng.IntN(len(honest))]
 	w.tell("%v takes bundle %s, which has to be in a ledger soon", at, b.Short())
 	at.take(b, true)
-	first := at.core.Height()
+	first := uint64(0)
+	for _, n := range honest {
+		first = max(first, n.core.Height())
+	}
 	limit := w.patience(m)
 	done := w.runUntil(w.now+limit, func() bool {
 		return w.check.consumed[b] > 0 && !slices.ContainsFunc(honest, func(n *node) bool { return !n.consumed[b] })
@@ -339,9 +349,20 @@ func (w *World) canGoOn() bool {
 	return true
 }
 
+// furthest is by what the latency of the furthest members is multiplied.
+func (w *World) furthest(m Misfortune) time.Duration {
+	if m.Far > 0 {
+		return 10
+	}
+	return 1
+}
+
 // patience is how long progress may take after the healing: enough for a few
 // heartbeats, the slowest run, and for several attempts that liars spoil.
 func (w *World) patience(m Misfortune) time.Duration {
-	delay := 2*(m.Latency+5*m.Jitter) + w.cfg.Disk + w.cfg.Pause + w.cfg.SyncTime
+	delay := 2*(m.Latency*w.furthest(m)+5*m.Jitter) + w.cfg.Disk + w.cfg.Pause + w.cfg.SyncTime
+	if m.Sluggish > 0 {
+		delay += 9 * w.cfg.Disk
+	}
 	return 15*w.cfg.Round + 50*delay + 60*w.cfg.RunTime + 3*time.Second
 }
