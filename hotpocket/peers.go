@@ -178,7 +178,6 @@ func (n *node) receiveNPL(payload []byte) mesh.Verdict {
 
 // PeerUp implements mesh.Handler: a new peer is told where this node is.
 func (n *node) PeerUp(k key.Public) {
-	n.log.Info("peer connected", "peer", k.Short())
 	n.do(func(l *loop) { l.greet(k) })
 	n.connectivity()
 }
@@ -215,7 +214,6 @@ func (n *node) scope() mesh.Scope {
 
 // PeerDown implements mesh.Handler.
 func (n *node) PeerDown(k key.Public) {
-	n.log.Info("peer disconnected", "peer", k.Short())
 	n.connectivity()
 }
 
