@@ -29,8 +29,8 @@ const (
 	trimEvery = 64
 	// keptBytes and keptFor bound the bundles of closed ledgers that stay in memory,
 	// for peers that are a moment behind. Others fetch state and nonce table.
-	keptBytes = 8 << 20
-	keptFor   = 32
+	keptBytes = 4 << 20
+	keptFor   = 16
 	// maxPresences bounds the user lists kept in memory.
 	maxPresences = 4 * consensus.MaxMembers
 )

@@ -20,8 +20,8 @@ import (
 const (
 	// keptSelections and keptSelectionBytes bound what is remembered of which
 	// inputs past ledgers have accepted.
-	keptSelections     = 512
-	keptSelectionBytes = 4 << 20
+	keptSelections     = 128
+	keptSelectionBytes = 1 << 20
 	// maxOwed bounds the ledgers whose statuses this node owes its users.
 	maxOwed = 256
 	// owedFor is for how long a node tries to find out about the inputs of a

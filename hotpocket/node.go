@@ -33,6 +33,10 @@ import (
 // hpVersion is what users and contracts are told.
 const hpVersion = config.HPVersion
 
+// seenFor is how long flooded messages are remembered, which is longer than any
+// is under way.
+const seenFor = 15 * time.Second
+
 // knownUsers is of how many users the expanded keys are kept, 2 KiB each.
 const knownUsers = 4096
 
@@ -443,6 +447,7 @@ func (n *node) listen(ctx context.Context, group *errgroup.Group, conf *config.C
 		IdleTimeout: m.IdleTimeout, MaxConnections: m.MaxConnections, MaxKnownConnections: m.MaxKnownConnections,
 		MaxInPerHost: m.MaxInConnectionsPerHost, MaxMessage: int(m.MaxBytesPerMsg), MaxBytesPerMin: m.MaxBytesPerMin,
 		MaxBadPerMin: m.MaxBadMsgsPerMin, MaxBadSigsPerMin: m.MaxBadMsgSigsPerMin, MaxDupPerMin: m.MaxDupMsgsPerMin,
+		Timing: mesh.Timing{SeenFor: seenFor},
 	}
 	if m.Listen {
 		ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(m.Port)))
