@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,15 +44,22 @@ program into contract.bin_path.`,
 }
 
 func nodeRekeyCommand() *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:   "rekey DIR",
 		Short: "Give a node new keys",
 		Long: `Give the node in DIR, which must not be running, a new key pair, and put the new
 public key in the place of the old one in its own UNL. Other members must put it
-into theirs.`,
+into theirs. The hp.cfg with the old keys stays in DIR/cfg as hp.cfg.before-rekey.
+
+Once there are ledgers they say who is a member, so a node that has some gets no
+new keys, unless --force says that you have seen to that.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := config.Rekey(args[0], time.Now())
+			c, err := config.Rekey(args[0], time.Now(), force)
+			if errors.Is(err, config.ErrLedgers) {
+				return fmt.Errorf("%w; --force is for when the contract puts the new key into the UNL by itself, or the node is to start anew", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -59,4 +67,7 @@ into theirs.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false,
+		"change the keys of a node with ledgers too: the contract has put the new key into the UNL by itself, or the node is to start anew")
+	return cmd
 }

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -83,11 +84,20 @@ func Create(dir string, now time.Time) (c *Config, err error) {
 	return c, nil
 }
 
+// ErrLedgers is wrapped by the error of Rekey for a node that has ledgers.
+var ErrLedgers = errors.New("the node has ledgers")
+
 // Rekey gives the node in dir a new key pair and puts it in the place of the
 // old one in the UNL (section 3.1). Other members must be told the new public
 // key by other means. A certificate made for the old key is made anew; one that
 // the operator installed stays. The node must not be running.
-func Rekey(dir string, now time.Time) (c *Config, err error) {
+//
+// The hp.cfg with the old key stays beside the new one as hp.cfg.before-rekey,
+// or .before-rekey.2 and so on when there is one already: no private key is
+// ever lost. Once there are ledgers they say who is a member, not hp.cfg, so
+// that a node with a new key would be none; it then fails with ErrLedgers
+// unless forced.
+func Rekey(dir string, now time.Time, force bool) (c *Config, err error) {
 	lock, err := Acquire(dir)
 	if err != nil {
 		return nil, err
@@ -95,6 +105,14 @@ func Rekey(dir string, now time.Time) (c *Config, err error) {
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	if c, err = Load(dir); err != nil {
 		return nil, err
+	}
+	ledgers, err := hasLedgers(dir)
+	if err != nil {
+		return nil, err
+	}
+	if ledgers && !force {
+		return nil, fmt.Errorf("%w in %s: they name the members by their keys, and with a new key this node would be none of them; "+
+			"to start anew with a new key, first remove contract_fs and ledger_fs on all members", ErrLedgers, dir)
 	}
 	old := c.Node.PublicKey
 	at := slices.Index(c.Contract.UNL, old)
@@ -108,6 +126,9 @@ func Rekey(dir string, now time.Time) (c *Config, err error) {
 	c.Node.PrivateKey, c.Node.PublicKey = private, private.Public()
 	c.Contract.UNL = slices.Clone(c.Contract.UNL)
 	c.Contract.UNL[at] = private.Public()
+	if err := keepOld(dir); err != nil {
+		return nil, err
+	}
 	if err := c.Save(dir); err != nil {
 		return nil, err
 	}
@@ -117,6 +138,35 @@ func Rekey(dir string, now time.Time) (c *Config, err error) {
 		}
 	}
 	return c, nil
+}
+
+// hasLedgers reports whether a node in dir has ever kept a ledger or a promise.
+// Without ledger_fs/store it has not; a file system's own folders in ledger_fs
+// do not count.
+func hasLedgers(dir string) (bool, error) {
+	entries, err := os.ReadDir(filepath.Join(Layout(dir).LedgerFS(), "store"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for ledgers: %w", err)
+	}
+	return len(entries) > 0, nil
+}
+
+// keepOld copies hp.cfg to the first name for files from before a change of
+// keys that is free.
+func keepOld(dir string) error {
+	suffix := "before-rekey"
+	for i := 2; ; i++ {
+		_, err := os.Lstat(copyName(dir, suffix))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("keep the old hp.cfg: %w", err)
+		}
+		suffix = fmt.Sprintf("before-rekey.%d", i)
+	}
+	_, err := KeepCopy(dir, suffix)
+	return err
 }
 
 // writeCertificate makes a self-signed certificate for the user port, named

@@ -85,7 +85,7 @@ func TestRekey(t *testing.T) {
 	if err := before.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	after, err := Rekey(dir, time.Now())
+	after, err := Rekey(dir, time.Now(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +110,69 @@ func TestRekey(t *testing.T) {
 	if err := loaded.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Rekey(dir, time.Now()); err == nil || !strings.Contains(err.Error(), "not in contract.unl") {
+	if _, err := Rekey(dir, time.Now(), false); err == nil || !strings.Contains(err.Error(), "not in contract.unl") {
 		t.Errorf("rekey of a node outside its UNL: %v", err)
+	}
+}
+
+// Once there are ledgers, a new key makes a node a stranger to its cluster.
+func TestRekeyRefusesANodeWithLedgers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	if _, err := Create(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	l := Layout(dir)
+	if err := os.Mkdir(filepath.Join(l.LedgerFS(), "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rekey(dir, time.Now(), false); err != nil {
+		t.Fatalf("a file system's own folder counts as ledgers: %v", err)
+	}
+	if err := os.MkdirAll(filepath.Join(l.LedgerFS(), "store", "journal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(l.ConfigFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Rekey(dir, time.Now(), false)
+	if !errors.Is(err, ErrLedgers) || !strings.Contains(err.Error(), "remove contract_fs and ledger_fs on all members") {
+		t.Errorf("rekey of a node with ledgers: %v", err)
+	}
+	if now, _ := os.ReadFile(l.ConfigFile()); string(now) != string(before) {
+		t.Error("a refused rekey changed hp.cfg")
+	}
+	if _, err := Rekey(dir, time.Now(), true); err != nil {
+		t.Errorf("forced: %v", err)
+	}
+}
+
+// A private key is never lost, however often a node gets new ones.
+func TestRekeyKeepsEveryOldFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	if _, err := Create(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	path := Layout(dir).ConfigFile()
+	want := map[string]string{}
+	for _, name := range []string{path + ".before-rekey", path + ".before-rekey.2", path + ".before-rekey.3"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = string(text)
+		if _, err := Rekey(dir, time.Now(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range want {
+		got, err := os.ReadFile(name)
+		if err != nil || string(got) != text {
+			t.Errorf("%s is not the file from before: %v", name, err)
+		}
+		if info, err := os.Stat(name); err == nil && info.Mode() != 0o600 {
+			t.Errorf("%s has mode %v", name, info.Mode())
+		}
 	}
 }
 
@@ -130,7 +191,7 @@ func TestRekeyKeepsForeignCertificate(t *testing.T) {
 	if err := os.WriteFile(Layout(dir).TLSCert(), foreign, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Rekey(dir, time.Now()); err != nil {
+	if _, err := Rekey(dir, time.Now(), false); err != nil {
 		t.Fatal(err)
 	}
 	if now, _ := os.ReadFile(Layout(dir).TLSCert()); string(now) != string(foreign) {

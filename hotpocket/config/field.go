@@ -132,6 +132,21 @@ func (d *decoder) field(name string, c codec) {
 	}
 }
 
+// namedField is a field's dotted path and its value as JSON.
+type namedField struct{ name, text string }
+
+// lister collects the fields with their values.
+type lister struct {
+	path  string
+	found *[]namedField
+}
+
+func (l lister) section(name string, visit func(binder)) { visit(lister{l.path + "." + name, l.found}) }
+
+func (l lister) field(name string, c codec) {
+	*l.found = append(*l.found, namedField{l.path + "." + name, string(format(c.get()))})
+}
+
 // show prints a value for a message, cut to a readable length.
 func show(v value) string {
 	switch v.kind {
@@ -351,8 +366,12 @@ func (e Environment) Strings() []string {
 
 // Equal reports whether both hold the same variables, in whatever order.
 func (e Environment) Equal(o Environment) bool {
-	byName := func(a, b Variable) int { return strings.Compare(a.Name, b.Name) }
-	return slices.Equal(slices.SortedFunc(slices.Values(e), byName), slices.SortedFunc(slices.Values(o), byName))
+	return slices.Equal(e.sorted(), o.sorted())
+}
+
+// sorted returns the variables in the order of their names.
+func (e Environment) sorted() Environment {
+	return slices.SortedFunc(slices.Values(e), func(a, b Variable) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func environment(p *Environment) codec {

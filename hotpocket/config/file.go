@@ -40,6 +40,23 @@ func (c *Config) Save(dir string) error {
 	return WriteFile(Layout(dir).ConfigFile(), c.Text(), privateMode)
 }
 
+// KeepCopy copies the hp.cfg of a node's folder, byte for byte, to hp.cfg.SUFFIX
+// beside it, in the place of an older copy, and returns the copy's path. Its mode
+// is 0600, for it holds the private key.
+func KeepCopy(dir, suffix string) (path string, err error) {
+	path = copyName(dir, suffix)
+	text, err := readFile(Layout(dir).ConfigFile())
+	if err == nil {
+		err = WriteFile(path, text, privateMode)
+	}
+	if err != nil {
+		return "", fmt.Errorf("keep hp.cfg as %s: %w", filepath.Base(path), err)
+	}
+	return path, nil
+}
+
+func copyName(dir, suffix string) string { return Layout(dir).ConfigFile() + "." + suffix }
+
 // readFile reads a file of at most MaxFileSize bytes.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)

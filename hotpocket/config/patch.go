@@ -168,6 +168,29 @@ func (p Patch) Equal(o Patch) bool {
 		p.Environment.Equal(o.Environment) && slices.Equal(p.Members(), o.Members())
 }
 
+// Differences names the fields in which p and o differ, as in hp.cfg and in its
+// order, e.g. "contract.consensus.roundtime". There are none when they are Equal.
+func (p Patch) Differences(o Patch) []string {
+	ours, theirs := p.fields(), o.fields()
+	var names []string
+	for i, f := range ours {
+		if f.text != theirs[i].text {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// fields lists the fields with their values in a form that is the same exactly
+// when the effect is.
+func (p Patch) fields() []namedField {
+	p.UNL = p.Members()
+	p.Environment = p.Environment.sorted()
+	l := lister{path: "contract", found: new([]namedField)}
+	p.bind(l)
+	return *l.found
+}
+
 // Members returns the UNL in ascending order of keys.
 func (p Patch) Members() []key.Public {
 	m := slices.Clone(p.UNL)

@@ -136,6 +136,55 @@ func TestPatchTextKeepsEqualFile(t *testing.T) {
 	}
 }
 
+func TestDifferencesNamesTheFields(t *testing.T) {
+	base, err := ParsePatch(goldenPatch(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := testKey(t, 1).Public(), testKey(t, 2).Public()
+	base.UNL = []key.Public{a, b}
+	base.Environment = Environment{{"A", "1"}, {"B", "2"}}
+	for _, tt := range []struct {
+		want   string
+		change func(*Patch)
+	}{
+		{"", func(*Patch) {}},
+		{"", func(p *Patch) { p.UNL = []key.Public{b, a} }},
+		{"", func(p *Patch) { p.Environment = Environment{{"B", "2"}, {"A", "1"}} }},
+		{"", func(p *Patch) { p.extra = nil }},
+		{"contract.version", func(p *Patch) { p.Version = "9" }},
+		{"contract.unl", func(p *Patch) { p.UNL = []key.Public{a} }},
+		{"contract.bin_path", func(p *Patch) { p.BinPath = "/x" }},
+		{"contract.bin_args", func(p *Patch) { p.BinArgs = "x y" }},
+		{"contract.environment", func(p *Patch) { p.Environment = Environment{{"A", "1"}, {"B", "3"}} }},
+		{"contract.max_input_ledger_offset", func(p *Patch) { p.MaxInputLedgerOffset++ }},
+		{"contract.consensus.mode", func(p *Patch) { p.Consensus.Mode = "public" }},
+		{"contract.consensus.roundtime", func(p *Patch) { p.Consensus.Roundtime += time.Millisecond }},
+		{"contract.consensus.stage_slice", func(p *Patch) { p.Consensus.StageSlice++ }},
+		{"contract.consensus.threshold", func(p *Patch) { p.Consensus.Threshold++ }},
+		{"contract.consensus.ledgers_per_roundtime", func(p *Patch) { p.Consensus.LedgersPerRoundtime++ }},
+		{"contract.npl.mode", func(p *Patch) { p.NPL.Mode = "public" }},
+		{"contract.round_limits.user_input_bytes", func(p *Patch) { p.RoundLimits.UserInputBytes++ }},
+		{"contract.round_limits.exec_timeout", func(p *Patch) { p.RoundLimits.ExecTimeout = 0 }},
+		{"contract.bin_path contract.consensus.roundtime", func(p *Patch) {
+			p.BinPath, p.Consensus.Roundtime = "/x", time.Minute
+		}},
+	} {
+		other := base
+		tt.change(&other)
+		got := strings.Join(base.Differences(other), " ")
+		if got != tt.want || strings.Join(other.Differences(base), " ") != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+		if base.Equal(other) != (got == "") {
+			t.Errorf("%q differ, but Equal says %v", got, base.Equal(other))
+		}
+	}
+	if base.UNL[0] != a || base.Environment[0].Name != "A" {
+		t.Error("the patch was changed")
+	}
+}
+
 func TestUNLIsASet(t *testing.T) {
 	a, b := testKey(t, 1).Public(), testKey(t, 2).Public()
 	quote := func(keys ...key.Public) string {
