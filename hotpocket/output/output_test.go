@@ -183,6 +183,80 @@ func TestNeededIsTheClientsRatio(t *testing.T) {
 	}
 }
 
+func TestNeededShare(t *testing.T) {
+	for _, c := range []struct{ n, percent, want int }{
+		{1, 50, 1}, {1, 66, 1}, {1, 100, 1},
+		{2, 50, 2}, {2, 66, 2}, {2, 100, 2},
+		{3, 50, 2}, {3, 66, 2}, {3, 67, 3}, {3, 80, 3},
+		{4, 50, 3}, {4, 66, 3}, {4, 75, 3}, {4, 76, 4}, {4, 80, 4}, {4, 100, 4},
+		{5, 50, 3}, {5, 60, 3}, {5, 61, 4}, {5, 66, 4}, {5, 80, 4}, {5, 81, 5},
+		{10, 50, 6}, {10, 66, 7}, {10, 80, 8}, {10, 100, 10},
+		{100, 50, 51}, {100, 66, 66}, {128, 66, 85}, {128, 100, 128},
+	} {
+		if got := NeededShare(c.n, c.percent); got != c.want {
+			t.Errorf("%d %% of %d: %d, want %d", c.percent, c.n, got, c.want)
+		}
+	}
+	for n := 1; n <= 300; n++ {
+		if NeededShare(n, 80) != Needed(n) {
+			t.Errorf("80 %% of %d: %d, the JavaScript client needs %d", n, NeededShare(n, 80), Needed(n))
+		}
+		for percent := MinShare; percent <= MaxShare; percent++ {
+			q := NeededShare(n, percent)
+			if 2*q <= n || q > n || 100*q < percent*n || (2*(q-1) > n && 100*(q-1) >= percent*n) {
+				t.Fatalf("%d %% of %d: %d", percent, n, q)
+			}
+		}
+	}
+}
+
+func TestVerifyShare(t *testing.T) {
+	user := seeded(t, 0x2a).Public()
+	outputs := [][]byte{[]byte("a")}
+	own := Hash(user, outputs)
+	tree := NewTree([]digest.Hash{own}, digest.Sum([]byte("state")))
+	node, _ := tree.Collapse(own)
+	var (
+		trusted []key.Public
+		sigs    []Signature
+	)
+	for i := range byte(4) {
+		k := seeded(t, i)
+		trusted = append(trusted, k.Public())
+		sigs = append(sigs, Signature{k.Public(), Sign(k, tree.Root())})
+	}
+	for _, c := range []struct {
+		sigs    []Signature
+		percent int
+		err     string
+	}{
+		{sigs[:3], 66, ""},
+		{sigs[1:], 50, ""},
+		{sigs[:2], 66, "2 of 4 keys, 3 are needed"},
+		{sigs[:2], 50, "2 of 4 keys, 3 are needed"},
+		{[]Signature{sigs[0], sigs[1], sigs[0]}, 66, "2 of 4 keys, 3 are needed"},
+		{sigs[:3], 80, "3 of 4 keys, 4 are needed"},
+		{sigs, 100, ""},
+		{sigs, 0, "share of trusted keys is 0 %, want 50 to 100"},
+		{sigs, 49, "share of trusted keys is 49 %"},
+		{sigs, 101, "share of trusted keys is 101 %"},
+	} {
+		err := VerifyShare(user, outputs, own, node, c.sigs, trusted, c.percent)
+		if c.err == "" {
+			if err != nil {
+				t.Errorf("%d signatures, %d %%: %v", len(c.sigs), c.percent, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%d signatures, %d %%: error %v, want %q", len(c.sigs), c.percent, err, c.err)
+		}
+		if strings.Contains(c.err, "needed") && !errors.Is(err, ErrUntrusted) {
+			t.Errorf("%v is not ErrUntrusted", err)
+		}
+	}
+}
+
 func TestVerify(t *testing.T) {
 	user := seeded(t, 0x2a).Public()
 	outputs := [][]byte{[]byte("a"), []byte("b")}

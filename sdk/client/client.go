@@ -13,19 +13,30 @@ import (
 	"time"
 
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/output"
 )
 
 // Options say whom to connect to and as whom.
 type Options struct {
 	// Servers are the addresses of nodes, like wss://host:8080.
 	Servers []string
-	// Key is the user's key, see GenerateKey.
+	// Key is the user's key, see GenerateKey and the package comment.
 	Key key.Private
 	// ContractID and ContractVersion are what nodes must run; empty for any.
 	ContractID, ContractVersion string
 	// TrustedKeys are the keys of nodes to trust, none for any node.
 	TrustedKeys []key.Public
-	Protocol    Protocol
+	// TrustedShare is the percentage of the trusted keys that must have signed
+	// an output for it to be delivered, 50 to 100; 0 stands for 66, the default
+	// threshold of a cluster. The number is rounded up and always more than
+	// half. A cluster of n members with the threshold T needs q of them to
+	// decide, T percent of n rounded up and more than half; all q sign, so a
+	// share equal to the threshold suffices however many members the cluster
+	// can do without. A greater share asks for more: with 80, which is fixed in
+	// the JavaScript client, a cluster of four gives no verified outputs while
+	// one of them is down.
+	TrustedShare int
+	Protocol     Protocol
 	// Connections is how many nodes to stay connected to, 0 for 1.
 	Connections int
 	// ConnectTimeout bounds each attempt to connect, 0 for 5 s. A client that
@@ -46,6 +57,8 @@ type Options struct {
 const (
 	defaultTimeout = 5 * time.Second
 	defaultMessage = 64 << 20
+	// defaultShare is the threshold of a cluster that sets none.
+	defaultShare = 66
 	// retryPause is how long a server is left alone after it failed or was
 	// lost.
 	retryPause = 3 * time.Second
@@ -55,7 +68,8 @@ const (
 	seenOutputs = 1024
 )
 
-// GenerateKey makes a new key for a user.
+// GenerateKey makes a new key for a user. Its Hex is what to keep of it, as a
+// secret, and key.ParsePrivate of evernode/hotpocket/key reads that again.
 func GenerateKey() (key.Private, error) { return key.Generate() }
 
 // Client is a connection to a cluster. Its methods may be called by several
@@ -131,6 +145,12 @@ func newClient(opt Options) (*Client, error) {
 	}
 	if opt.MaxMessage < 0 || opt.MaxMessage > math.MaxInt32 || opt.Connections < 0 || opt.ConnectTimeout < 0 {
 		return nil, errors.New("an option is out of range")
+	}
+	if opt.TrustedShare == 0 {
+		opt.TrustedShare = defaultShare
+	}
+	if opt.TrustedShare < output.MinShare || opt.TrustedShare > output.MaxShare {
+		return nil, fmt.Errorf("share of trusted keys is %d %%, want %d to %d", opt.TrustedShare, output.MinShare, output.MaxShare)
 	}
 	if opt.Connections == 0 {
 		opt.Connections = 1

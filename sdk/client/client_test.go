@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -446,6 +447,63 @@ func TestTrust(t *testing.T) {
 					t.Error("untrusted outputs were delivered")
 				}
 			})
+		}
+	}
+}
+
+// How many of four trusted nodes must have signed is for the user to say.
+func TestTrustedShare(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		share   int
+		signers []byte
+		ok      bool
+	}{
+		{"default, one missing", 0, []byte{1, 2, 4}, true},
+		{"default, two missing", 0, []byte{1, 2}, false},
+		{"80, one missing", 80, []byte{1, 2, 4}, false},
+		{"80, all", 80, []byte{1, 2, 3, 4}, true},
+		{"50, half", 50, []byte{3, 4}, false},
+		{"50, one missing", 50, []byte{2, 3, 4}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 4)
+			c.mu.Lock()
+			c.signers = tt.signers
+			c.mu.Unlock()
+			outcome := make(chan error, 10)
+			cl := c.connect(t, Options{Servers: c.servers()[:1], TrustedKeys: c.unl, TrustedShare: tt.share, Handler: Handler{
+				Output: func(o Output) {
+					if !o.Verified {
+						t.Errorf("output %+v is not verified", o)
+					}
+					outcome <- nil
+				},
+				Untrusted: func(_ Output, err error) { outcome <- err },
+			}})
+			if _, err := cl.Submit(within(t), []byte("go")); err != nil {
+				t.Fatal(err)
+			}
+			err := receive(t, outcome)
+			if tt.ok && err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			if !tt.ok && !errors.Is(err, output.ErrUntrusted) {
+				t.Errorf("error %v, want %v", err, output.ErrUntrusted)
+			}
+		})
+	}
+}
+
+func TestTrustedShareOutOfRange(t *testing.T) {
+	for _, share := range []int{-1, 1, 49, 101} {
+		cl, err := Connect(context.Background(), Options{Key: testKey(t, 1), Servers: []string{"wss://127.0.0.1:1"}, TrustedShare: share, GiveUpAfter: 300 * time.Millisecond})
+		if err == nil {
+			cl.Close()
+		}
+		if want := fmt.Sprintf("share of trusted keys is %d %%, want 50 to 100", share); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("share %d: error %v, want %q", share, err, want)
 		}
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"evernode/hotpocket/key"
@@ -53,6 +56,36 @@ func Example() {
 	// in ledger 6
 	// echo: hello
 	// done
+}
+
+// Keep a user's key in a file and be the same user with it later.
+func ExampleGenerateKey() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "user.key")
+
+	userKey, err := client.GenerateKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	// It is a secret: nobody else may read the file.
+	if err := os.WriteFile(file, []byte(userKey.Hex()), 0o600); err != nil {
+		log.Fatal(err)
+	}
+
+	text, err := os.ReadFile(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	again, err := key.ParsePrivate(strings.TrimSpace(string(text)))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("the same user:", again.Public() == userKey.Public())
+	// Output: the same user: true
 }
 
 // Ask a node without going through a ledger.

@@ -38,13 +38,13 @@ func (c *Client) output(n *Node, m *usermsg.Output) {
 	}
 }
 
-// verify checks outputs as the JavaScript client does. In a JSON message it
-// cannot be seen whether the contract's output was a text or that text in
-// quotes, so both are tried.
+// verify checks outputs as the JavaScript client does, but for the share of keys
+// that must have signed. In a JSON message it cannot be seen whether the
+// contract's output was a text or that text in quotes, so both are tried.
 func (c *Client) verify(m *usermsg.Output, trusted []key.Public) error {
 	user := c.opt.Key.Public()
 	outputs := readings(user, m)
-	return output.Verify(user, outputs, m.OutputHash, m.Tree, m.Signatures, trusted)
+	return output.VerifyShare(user, outputs, m.OutputHash, m.Tree, m.Signatures, trusted, c.opt.TrustedShare)
 }
 
 // readings returns the reading of the outputs that has the hash of the message,
