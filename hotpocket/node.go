@@ -315,43 +315,6 @@ func openState(ctx context.Context, n *node, conf *config.Config, last *consensu
 	return statefs.OpenDir(ctx, c)
 }
 
-// configure brings hp.cfg and the agreed patch.cfg together: before the first
-// ledger the operator's file decides, afterwards what the members agreed on.
-func (n *node) configure(ctx context.Context, conf *config.Config, state *statefs.Dir, last *consensus.Header) (*config.Config, error) {
-	if last.Height == 0 || last.Result.Patch.IsZero() {
-		text := conf.PatchText(state.Patch())
-		hash, err := state.SetPatch(ctx, text)
-		if err != nil {
-			return nil, fmt.Errorf("write patch.cfg: %w", err)
-		}
-		if err := n.patches.put(hash, text); err != nil {
-			return nil, err
-		}
-		next, err := n.patches.apply(conf, hash)
-		if err != nil {
-			return nil, fmt.Errorf("patch.cfg made from hp.cfg: %w", err)
-		}
-		n.conf.Store(next)
-		return next, nil
-	}
-	if b := state.Patch(); b != nil {
-		if err := n.patches.put(statefs.HashPatch(b), b); err != nil {
-			return nil, err
-		}
-	}
-	next, err := n.patches.apply(conf, last.Result.Patch)
-	if errors.Is(err, errNoPatch) {
-		// It ended before it had the content; peers have it.
-		n.conf.Store(conf)
-		return conf, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("configuration agreed by ledger %d: %w", last.Height, err)
-	}
-	n.conf.Store(next)
-	return next, nil
-}
-
 // complete fetches the agreed configuration from peers when the node ended, the
 // last time, before it had it.
 func (n *node) complete(ctx context.Context, conf *config.Config, last *consensus.Header) (*config.Config, error) {
