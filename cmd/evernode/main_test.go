@@ -53,7 +53,7 @@ func TestNodeNewAndRekey(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(config.Layout(dir).LedgerFS(), "store", "journal"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, errOut, code = evernode(t, "node", "rekey", dir); code != 1 || !strings.Contains(errOut, "has ledgers") || !strings.Contains(errOut, "--force") {
+	if _, errOut, code = evernode(t, "node", "rekey", dir); code != 1 || !strings.Contains(errOut, "may have ledgers") || !strings.Contains(errOut, "--force") {
 		t.Errorf("rekey of a node with ledgers: exit code %d, %q", code, errOut)
 	}
 	if out, errOut, code = evernode(t, "node", "rekey", "--force", dir); code != 0 || strings.Contains(out, after.Node.PublicKey.String()) {

@@ -84,8 +84,9 @@ func Create(dir string, now time.Time) (c *Config, err error) {
 	return c, nil
 }
 
-// ErrLedgers is wrapped by the error of Rekey for a node that has ledgers.
-var ErrLedgers = errors.New("the node has ledgers")
+// ErrLedgers is wrapped by the error of Rekey for a node that has ledgers, or
+// has at least been started.
+var ErrLedgers = errors.New("the node has been started and may have ledgers")
 
 // Rekey gives the node in dir a new key pair and puts it in the place of the
 // old one in the UNL (section 3.1). Other members must be told the new public
@@ -111,8 +112,9 @@ func Rekey(dir string, now time.Time, force bool) (c *Config, err error) {
 		return nil, err
 	}
 	if ledgers && !force {
-		return nil, fmt.Errorf("%w in %s: they name the members by their keys, and with a new key this node would be none of them; "+
-			"to start anew with a new key, first remove contract_fs and ledger_fs on all members", ErrLedgers, dir)
+		return nil, fmt.Errorf("%w in %s: ledgers name the members by their keys, and with a new key this node would be none of them; "+
+			"when it has not closed a ledger yet, remove its ledger_fs first; to start the chain anew, "+
+			"first remove contract_fs and ledger_fs on all members", ErrLedgers, dir)
 	}
 	old := c.Node.PublicKey
 	at := slices.Index(c.Contract.UNL, old)
