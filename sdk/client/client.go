@@ -34,7 +34,9 @@ type Options struct {
 	// share equal to the threshold suffices however many members the cluster
 	// can do without. A greater share asks for more: with 80, which is fixed in
 	// the JavaScript client, a cluster of four gives no verified outputs while
-	// one of them is down.
+	// one of them is down. A node that lags may have fewer signatures to show
+	// than there are, and no node waits for more than 80 %; with a second
+	// connection the outputs may come from another that has them.
 	TrustedShare int
 	Protocol     Protocol
 	// Connections is how many nodes to stay connected to, 0 for 1.
