@@ -122,7 +122,9 @@ func (n *node) deliverAll(ctx context.Context) error {
 // few for clients that check them, it waits a little for members that the ledger
 // expects to take part, unless other outputs pile up meanwhile.
 func (n *node) awaitSignatures(ctx context.Context, d delivery) []output.Signature {
-	members := parameters(d.conf).Members
+	p := parameters(d.conf)
+	members := p.Members
+	enough := max(output.Needed(len(members)), p.Quorum())
 	expected := d.Header.Expected.Keys(members)
 	root := d.result.Output
 	patience := time.After(signaturePatience)
@@ -131,7 +133,7 @@ func (n *node) awaitSignatures(ctx context.Context, d delivery) []output.Signatu
 		missing := slices.ContainsFunc(expected, func(m key.Public) bool {
 			return !slices.ContainsFunc(sigs, func(s output.Signature) bool { return s.Key == m })
 		})
-		if len(sigs) >= output.Needed(len(members)) || !missing || len(n.deliveries) > maxDeliveries/4 {
+		if len(sigs) >= enough || !missing || len(n.deliveries) > maxDeliveries/4 {
 			return sigs
 		}
 		select {
