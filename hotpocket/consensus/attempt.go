@@ -121,7 +121,7 @@ func (c *Core) watchQuorum(now Now) {
 	}
 	if c.deadline == 0 && took >= c.q {
 		c.quorumAt = now.Mono
-		c.deadline = now.Mono + c.pace.attempt(c.tries)
+		c.deadline = now.Mono + c.pace.attempt(c.failed())
 	}
 	if c.heardAt == 0 && c.proposals.count(c.attempt) >= c.q {
 		c.heardAt = max(now.Mono, 1)
@@ -385,7 +385,7 @@ func (c *Core) missing() time.Duration {
 // absentFrom is when members that have not proposed in this attempt, while q
 // others have, count as absent from it.
 func (c *Core) absentFrom() time.Duration {
-	return c.heardAt + min(c.pace.grace()<<min(c.tries, 10), c.pace.attempt(c.tries))
+	return c.heardAt + min(c.pace.grace()<<min(c.failed(), 10), c.pace.attempt(c.failed()))
 }
 
 // patience is for how many heights a bundle may be passed over before a
@@ -620,8 +620,8 @@ func (c *Core) moveOn(now Now) bool {
 		return false
 	}
 	if ahead > 0 && now.Mono >= c.scattered() {
-		c.tries++
-		return c.enter(now, min(lowest, c.attempt+keepAttempts), "too few are left in this one")
+		c.drifts++
+		return c.enter(now, c.attempt+1, "too few are left in this one")
 	}
 	if c.votesSplit(now) {
 		c.tries++
@@ -660,14 +660,21 @@ func (c *Core) leave() time.Duration {
 	return at
 }
 
-// scattered is when to follow even a single member to a later attempt: it cannot
-// take part in this one any more, as after a restart, and those who are left may
-// be too few for it. Before q take part it is never.
+// failed returns how many attempts at this height count as having come to
+// nothing: those that split or ran out of time, and one for every time that this
+// node has followed single members once around all coordinators.
+func (c *Core) failed() uint32 { return c.tries + c.drifts/uint32(len(c.params.Members)) }
+
+// scattered is when to follow even a single member towards a later attempt: it
+// cannot take part in this one any more, as after a restart, and those who are
+// left may be too few for it. Before q take part it is never. It is followed by
+// one attempt at a time: a liar could lead the others from one attempt that it
+// coordinates to the next.
 func (c *Core) scattered() time.Duration {
 	if c.deadline == 0 {
 		return never
 	}
-	return c.quorumAt + max(c.pace.attempt(c.tries)/4, c.pace.grace())
+	return c.quorumAt + max(c.pace.attempt(c.failed())/4, c.pace.grace())
 }
 
 // never is later than anything.

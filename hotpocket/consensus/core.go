@@ -52,6 +52,7 @@ type Core struct {
 	height     uint64
 	opened     time.Duration       // when this height began
 	tries      uint32              // attempts at this height that came to nothing
+	drifts     uint32              // moves to later attempts after single members
 	self       int                 // this node's place in the UNL, or -1
 	everybody  []int               // all places
 	expected   []int               // the places of those whom attempt 0 waits for
@@ -178,7 +179,7 @@ func (c *Core) begin(params Params, now Now) {
 	c.member = !c.opt.Observer && c.self >= 0
 	c.height = c.last.Header.Height + 1
 	c.opened = now.Mono
-	c.attempt, c.startAt, c.tries = 0, 0, 0
+	c.attempt, c.startAt, c.tries, c.drifts = 0, 0, 0, 0
 	c.proposals = newCollected[*Proposal](len(params.Members))
 	c.votes = newCollected[*Ballot](len(params.Members))
 	c.commits = newCollected[*Ballot](len(params.Members))

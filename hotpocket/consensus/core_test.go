@@ -448,3 +448,35 @@ func TestCollected(t *testing.T) {
 		t.Error("somebody who is no member has a message")
 	}
 }
+
+// TestOneMemberLeadsOneAttemptAtATime lets a single member be far ahead, while q
+// take part. It may be a restarted one that has to be followed, or a liar that
+// would like to choose the attempts, and with them their coordinators.
+func TestOneMemberLeadsOneAttemptAtATime(t *testing.T) {
+	params := fakeParams(4, 66)
+	c := testCore(t, 0, params, Restored{Fresh: true})
+	now := Now{Mono: time.Second}
+	c.Executed(now, 0, Result{})
+	p := (&Proposal{Author: fakeKey(1), Height: 1}).signedBy(params.Chain)
+	c.Receive(now, p.Author, p)
+	b := fakeBallot(params, 3, Vote, 1, 50, digest.Hash{})
+	c.Receive(now, b.Author, b)
+	for want := uint32(0); want < 12; want++ {
+		if c.Attempt() != want {
+			t.Fatalf("in attempt %d after %v, want %d", c.Attempt(), now.Mono, want)
+		}
+		if c.Wake() <= now.Mono {
+			t.Fatalf("wants to be woken at %v, it is %v", c.Wake(), now.Mono)
+		}
+		if want == 4 && now.Mono > 1600*time.Millisecond {
+			t.Errorf("four attempts take until %v", now.Mono)
+		}
+		// The other honest member follows as well.
+		for c.Attempt() == want {
+			now.Mono = c.Wake()
+			c.Tick(now)
+		}
+		p := (&Proposal{Author: fakeKey(1), Height: 1, Attempt: c.Attempt()}).signedBy(params.Chain)
+		c.Receive(now, p.Author, p)
+	}
+}
