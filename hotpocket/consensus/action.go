@@ -59,14 +59,18 @@ type Close struct {
 
 // Want asks for content that others hold: a bundle, a list of users, or with
 // Header set a candidate ledger, which comes back through Core.HeaderArrived.
+// From is who should have it; as long as it is needed and has not come, the
+// next one who should is named in another Want a moment later.
 type Want struct {
 	Hash   digest.Hash
 	Header bool
 	From   []key.Public
 }
 
-// Behind says that From has a ledger of that height, while this node cannot
-// reach it by messages alone: it has to fetch ledgers with their certificates.
+// Behind says that From seems to have a ledger of that height, while this node
+// cannot reach it by messages alone: it has to fetch ledgers with their
+// certificates. It is a claim, of a liar maybe, or a guess after a long silence;
+// another Behind may name somebody else.
 type Behind struct {
 	Height uint64
 	From   key.Public
