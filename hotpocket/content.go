@@ -1,6 +1,7 @@
 package hotpocket
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -65,9 +66,8 @@ type presence struct {
 // started.
 type mark struct{ seq, lsn, runs uint64 }
 
-// openContent reads back what was kept. durable is called by the journal's
-// committer with its durable position.
-func openContent(dir string, durable func(uint64), log *slog.Logger) (*content, error) {
+// openContent reads back what was kept.
+func openContent(dir string, log *slog.Logger) (*content, error) {
 	limits := inputs.DefaultPoolLimits()
 	limits.KeepBytes, limits.KeepLedgers = keptBytes, keptFor
 	c := &content{
@@ -77,7 +77,7 @@ func openContent(dir string, durable func(uint64), log *slog.Logger) (*content, 
 		restored:  make(map[digest.Hash][]byte),
 		written:   make(map[digest.Hash]uint64),
 	}
-	j, rec, err := journal.Open(filepath.Join(dir, "content"), journal.Options{OnDurable: durable, Logger: log}, func(e journal.Entry) error {
+	j, rec, err := journal.Open(filepath.Join(dir, "content"), journal.Options{Logger: log}, func(e journal.Entry) error {
 		switch e.Kind {
 		case entryBundle:
 			b, err := inputs.DecodeBundle(append([]byte(nil), e.Payload...))
@@ -221,8 +221,10 @@ func (c *content) pending() (count, bytes int) {
 	return c.pool.Pending()
 }
 
-// durableTo returns the journal position that covers everything taken so far.
-func (c *content) durableTo() uint64 { return c.journal.Next() - 1 }
+// sync waits until everything taken so far is on disk.
+func (c *content) sync() error {
+	return c.journal.Sync(context.Background(), c.journal.Next()-1)
+}
 
 // closed takes note of a closed ledger, and returns those of its bundles that are
 // here, and the pending ones none of whose inputs can get into a ledger any

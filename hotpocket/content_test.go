@@ -46,7 +46,7 @@ func TestContentSurvivesAsLongAsItIsNeeded(t *testing.T) {
 	node, user := newKey(t), newKey(t)
 	open := func() *content {
 		t.Helper()
-		c, err := openContent(dir, func(uint64) {}, log)
+		c, err := openContent(dir, log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestContentSurvivesAsLongAsItIsNeeded(t *testing.T) {
 
 // Nobody can push out the lists in use by making up others.
 func TestMadeUpListsOfUsers(t *testing.T) {
-	c, err := openContent(t.TempDir(), func(uint64) {}, slog.New(slog.DiscardHandler))
+	c, err := openContent(t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

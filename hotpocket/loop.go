@@ -26,10 +26,10 @@ type loop struct {
 
 	outbox  []outgoing
 	closed  []held // ledgers whose consequences wait for the disk
-	durable marks  // what is on disk
-	need    marks  // what has to be before the next message leaves
+	durable uint64 // how far the store's journal is on disk
+	need    uint64 // how far it has to be before the next message leaves
 
-	promised marks // what had to be when the last ledger closed
+	promised uint64 // how far it had to be when the last ledger closed
 
 	inherited bool // promises at this height are from before the start
 	locked    bool // one of those at this height is a lock
@@ -42,14 +42,8 @@ type loop struct {
 	fatal  error
 }
 
-// marks are positions in the two journals that have to be durable: that of
-// promises and ledgers, and that of content.
-type marks struct{ store, content uint64 }
-
-func (m marks) covers(o marks) bool { return m.store >= o.store && m.content >= o.content }
-
 type outgoing struct {
-	after marks
+	after uint64
 	send  consensus.Send
 }
 
@@ -57,7 +51,7 @@ type outgoing struct {
 // disk yet. Until it is, the ledger rests on fewer than q members, so nobody is
 // told and nothing is made final.
 type held struct {
-	after marks
+	after uint64
 	task  task
 }
 
@@ -171,16 +165,22 @@ func (l *loop) fail(err error) {
 // It does not hold for a record of an attempt after a lock, nor for what was
 // promised before the start, after which attempts begin anew.
 func (l *loop) persist(p consensus.Persist) {
+	if p.Locked != nil && len(p.Locked.Bundles)+len(p.Locked.Presences) > 0 {
+		// A lock that outlives its content would be a promise that nobody can
+		// keep, and this node's own commit may close the ledger at once. The
+		// content was written when it came, so there is mostly nothing to wait
+		// for.
+		if err := l.n.content.sync(); err != nil {
+			l.fail(fmt.Errorf("write the content of a ledger: %w", err))
+			return
+		}
+	}
 	if !l.inherited && (p.Locked != nil || !l.locked) {
-		l.need.store = l.n.store.ReplacePromises(p.Record)
+		l.need = l.n.store.ReplacePromises(p.Record)
 	} else {
-		l.need.store = l.n.store.AppendPromise(p.Record)
+		l.need = l.n.store.AppendPromise(p.Record)
 	}
 	l.locked = l.locked || p.Locked != nil
-	if p.Locked != nil && len(p.Locked.Bundles)+len(p.Locked.Presences) > 0 {
-		// Written when it came, so most likely durable by now.
-		l.need.content = l.n.content.durableTo()
-	}
 }
 
 func (l *loop) send(s consensus.Send) {
@@ -193,16 +193,16 @@ func (l *loop) send(s consensus.Send) {
 
 // flush sends what has become durable.
 func (l *loop) flush() {
-	l.durable = l.n.durable.load()
+	l.durable = l.n.durable.lsn.Load()
 	ready := 0
-	for ready < len(l.closed) && l.durable.covers(l.closed[ready].after) {
+	for ready < len(l.closed) && l.durable >= l.closed[ready].after {
 		l.n.exec.push(l.closed[ready].task)
 		ready++
 	}
 	l.closed = slices.Delete(l.closed, 0, ready)
 	sent := 0
 	for _, o := range l.outbox {
-		if !l.durable.covers(o.after) {
+		if l.durable < o.after {
 			break
 		}
 		l.transmit(o.send)
@@ -304,7 +304,7 @@ func (l *loop) close(c consensus.Close) {
 		l.fail(fmt.Errorf("write ledger %d: %w", h.Height, err))
 		return
 	}
-	l.need.store = lsn
+	l.need = lsn
 	l.inherited, l.locked = false, false
 	l.n.closedAt.Store(time.Now().UnixMilli())
 	l.n.last.Store(&lastLedger{h.Height, c.Hash, h.Time, h.Result})
@@ -397,7 +397,7 @@ func (l *loop) leap(x consensus.Ledger) error {
 	if err != nil {
 		return fmt.Errorf("write ledger %d: %w", x.Header.Height, err)
 	}
-	l.need.store = lsn
+	l.need = lsn
 	l.inherited, l.locked = false, false
 	l.n.closedAt.Store(time.Now().UnixMilli())
 	l.n.last.Store(&lastLedger{x.Header.Height, hash, x.Header.Time, x.Header.Result})

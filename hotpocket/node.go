@@ -82,7 +82,7 @@ type node struct {
 	exec       *executor
 	intake     *intake
 
-	durable    positions
+	durable    position
 	posts      chan func(*loop)
 	unchecked  chan arrival
 	arriving   *arrivals
@@ -96,22 +96,18 @@ type node struct {
 	spawned  sync.WaitGroup
 }
 
-// positions are how far the two journals are on disk.
-type positions struct {
-	store, content atomic.Uint64
-	changed        chan struct{}
+// position is how far the journal of promises and ledgers is on disk.
+type position struct {
+	lsn     atomic.Uint64
+	changed chan struct{}
 }
 
-func (p *positions) load() marks { return marks{p.store.Load(), p.content.Load()} }
-
-// advance returns what a journal calls with its durable position.
-func (p *positions) advance(at *atomic.Uint64) func(uint64) {
-	return func(lsn uint64) {
-		at.Store(lsn)
-		select {
-		case p.changed <- struct{}{}:
-		default:
-		}
+// advance takes over a new position; the journal's committer calls it.
+func (p *position) advance(lsn uint64) {
+	p.lsn.Store(lsn)
+	select {
+	case p.changed <- struct{}{}:
+	default:
 	}
 }
 
@@ -189,13 +185,12 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	}
 	n.store = store
 	defer closing("the ledgers", store.Close)
-	store.OnDurable(n.durable.advance(&n.durable.store))
-	n.durable.store.Store(store.Durable())
-	if n.content, err = openContent(n.dir.LedgerFS(), n.durable.advance(&n.durable.content), n.log); err != nil {
+	store.OnDurable(n.durable.advance)
+	n.durable.lsn.Store(store.Durable())
+	if n.content, err = openContent(n.dir.LedgerFS(), n.log); err != nil {
 		return err
 	}
 	defer closing("the pending inputs", n.content.close)
-	n.durable.content.Store(n.content.journal.Durable())
 	if n.patches, err = openPatches(filepath.Join(n.dir.LedgerFS(), "patch")); err != nil {
 		return err
 	}
