@@ -661,9 +661,10 @@ func (c *Core) leave() time.Duration {
 }
 
 // failed returns how many attempts at this height count as having come to
-// nothing: those that split or ran out of time, and one for every time that this
-// node has followed single members once around all coordinators.
-func (c *Core) failed() uint32 { return c.tries + c.drifts/uint32(len(c.params.Members)) }
+// nothing: those that split or ran out of time, and one for every few times that
+// this node has followed single members. Whoever is ahead honestly is reached
+// quickly, and a liar that is always ahead does not keep attempts short.
+func (c *Core) failed() uint32 { return c.tries + c.drifts/4 }
 
 // scattered is when to follow even a single member towards a later attempt: it
 // cannot take part in this one any more, as after a restart, and those who are

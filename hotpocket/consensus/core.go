@@ -378,7 +378,7 @@ func (c *Core) current(now Now, m Message, author key.Public, height uint64) boo
 		if p, ok := m.(*Proposal); ok && height == c.height-1 && p.Attempt == 0 {
 			c.seeLate(now, author)
 		}
-		c.help(now, author)
+		c.help(now, author, height)
 	}
 	return false
 }
@@ -436,8 +436,9 @@ func sameKind(a, b Message) bool {
 
 // help sends the last ledger to a member that is still at an earlier height,
 // unless its message was merely late or it was helped a moment ago.
-func (c *Core) help(now Now, author key.Public) {
-	if c.waiting || c.last.Header.Height == 0 || now.Mono-c.opened < c.pace.retry()/2 {
+func (c *Core) help(now Now, author key.Public, height uint64) {
+	late := height+1 == c.height && now.Mono-c.opened < c.pace.retry()/2
+	if c.waiting || c.last.Header.Height == 0 || late {
 		return
 	}
 	if at, ok := c.answered[author]; ok && now.Mono-at < c.pace.retry()/2 {

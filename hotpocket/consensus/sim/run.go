@@ -364,5 +364,8 @@ func (w *World) patience(m Misfortune) time.Duration {
 	if m.Sluggish > 0 {
 		delay += 9 * w.cfg.Disk
 	}
+	if m.Slow > 0 {
+		delay += w.cfg.RunTime
+	}
 	return 15*w.cfg.Round + 50*delay + 60*w.cfg.RunTime + 3*time.Second
 }
