@@ -383,7 +383,7 @@ func (m *Mesh) begin(s *session) {
 	}
 	if !m.spawn(s.read) {
 		s.shut(errStopping, byeShutdown)
-		close(s.ended)
+		m.end(s)
 	}
 }
 
@@ -395,5 +395,5 @@ func (s *session) cutShort(cause error) {
 	if s.prev != nil {
 		<-s.prev.ended
 	}
-	close(s.ended)
+	s.mesh.end(s)
 }

@@ -131,6 +131,7 @@ type Mesh struct {
 	stopped bool // Run is ending, or has not begun
 	ctx     context.Context
 	byKey   map[key.Public]*session
+	ending  map[key.Public]*session  // dropped, PeerDown still to come
 	pending map[key.Public]struct{}  // keys to which our hello is under way
 	banned  map[key.Public]time.Time // broke a limit: until when
 	opening map[net.Conn]uint64      // accepted connections before admission, by age
@@ -155,6 +156,7 @@ func New(c Config, h Handler, log *slog.Logger) (*Mesh, error) {
 		announce: make(chan struct{}, 1),
 		stopped:  true,
 		byKey:    make(map[key.Public]*session),
+		ending:   make(map[key.Public]*session),
 		pending:  make(map[key.Public]struct{}),
 		banned:   make(map[key.Public]time.Time),
 		opening:  make(map[net.Conn]uint64),
@@ -463,6 +465,9 @@ func (m *Mesh) ChangePeers(add, remove []string, replaceAll bool) error {
 // whose place it takes.
 func (m *Mesh) register(s *session) *session {
 	old := m.byKey[s.key]
+	if old == nil {
+		old = m.ending[s.key]
+	}
 	m.number++
 	s.number = m.number
 	m.byKey[s.key] = s
@@ -476,6 +481,16 @@ func (m *Mesh) register(s *session) *session {
 	return old
 }
 
+// end says that nothing more is reported of s.
+func (m *Mesh) end(s *session) {
+	close(s.ended)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ending[s.key] == s {
+		delete(m.ending, s.key)
+	}
+}
+
 // drop ends the registration of s, if it is (still) registered.
 func (m *Mesh) drop(s *session, wait time.Duration) {
 	m.mu.Lock()
@@ -484,6 +499,8 @@ func (m *Mesh) drop(s *session, wait time.Duration) {
 		return
 	}
 	delete(m.byKey, s.key)
+	// Its PeerDown is still to come, and must before the next PeerUp.
+	m.ending[s.key] = s
 	m.listSessions()
 	now := time.Now()
 	m.book.down(s.key, now.Sub(s.since), now, wait, randv2.Float64())

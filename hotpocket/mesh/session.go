@@ -124,7 +124,7 @@ func (s *session) read() {
 	s.shut(err, code)
 	m.log.Info("peer disconnected", "peer", s.key.Short(), "address", s.address, "reason", s.cause)
 	m.handler.PeerDown(s.key)
-	close(s.ended)
+	m.end(s)
 }
 
 // protocolError is a frame that no honest peer sends.
