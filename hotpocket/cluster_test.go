@@ -34,14 +34,31 @@ type member struct {
 	log  *lines
 }
 
+// ports hands out each port once, below those that the kernel gives to outgoing
+// connections, so that nothing takes one before its node does.
+var ports = struct {
+	sync.Mutex
+	next int
+}{next: 10000 + os.Getpid()%900*10}
+
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ports.Lock()
+	defer ports.Unlock()
+	for range 10000 {
+		port := ports.next
+		if ports.next++; ports.next >= 20000 {
+			ports.next = 10000
+		}
+		ln, err := net.Listen("tcp", net.JoinHostPort("", itoa(port)))
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		return port
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // newCluster makes n nodes that execute the program in bin, and starts them.
