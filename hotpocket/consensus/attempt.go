@@ -198,7 +198,7 @@ func (c *Core) counted(now Now) []*Proposal {
 // graceEnd is when q proposals are enough, 0 when there are fewer or nobody
 // waits for more.
 func (c *Core) graceEnd() time.Duration {
-	waits := c.offer == nil
+	waits := c.offer == nil && c.votes.at(c.self, 0) == nil
 	if c.attempt > 0 {
 		waits = c.coordinating()
 	}

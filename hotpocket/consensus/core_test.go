@@ -480,3 +480,33 @@ func TestOneMemberLeadsOneAttemptAtATime(t *testing.T) {
 		c.Receive(now, p.Author, p)
 	}
 }
+
+// TestOwnVoteFromBefore brings a member that has lost its disk, and so does not
+// know that it has voted, its own vote back. It must neither vote again nor spin.
+func TestOwnVoteFromBefore(t *testing.T) {
+	params := fakeParams(4, 66)
+	c := testCore(t, 0, params, Restored{Fresh: true})
+	now := Now{Mono: time.Second}
+	b := fakeBallot(params, 0, Vote, 1, 0, hashOf("before"))
+	c.Receive(now, b.Author, b)
+	c.Executed(now, 0, Result{})
+	for i := 1; i < 3; i++ {
+		p := (&Proposal{Author: fakeKey(i), Height: 1}).signedBy(params.Chain)
+		c.Receive(now, p.Author, p)
+	}
+	for range 20 {
+		now.Mono = c.Wake()
+		actions := c.Tick(now)
+		if c.Attempt() > 0 {
+			return
+		}
+		for _, v := range sent[*Ballot](actions) {
+			if v.Hash != b.Hash {
+				t.Fatalf("votes again, for %s", v.Hash.Short())
+			}
+		}
+		if c.Wake() <= now.Mono {
+			t.Fatalf("wants to be woken at %v, it is %v", c.Wake(), now.Mono)
+		}
+	}
+}
