@@ -58,10 +58,12 @@ type connection struct {
 	verified atomic.Bool
 	closed   atomic.Bool // by us; what still comes in is ignored
 
-	mu     sync.Mutex
-	socket *gws.Conn // nil until upgraded
-	badly  meter     // bad messages
-	reason string    // why it was closed by us
+	mu        sync.Mutex
+	upgrading bool      // the user may see the WebSocket open from now on
+	socket    *gws.Conn // nil until upgraded
+	badly     meter     // bad messages
+	code      uint16    // with which it was closed by us
+	reason    string    // why it was closed by us
 }
 
 func (g *Gateway) accept(ctx context.Context, raw net.Conn) {
@@ -121,9 +123,10 @@ func (c *connection) serve(ctx context.Context) {
 	s.conn, s.socket = c, socket
 	c.mu.Lock()
 	c.socket = socket
-	closed := c.closed.Load()
+	closed, code, reason := c.closed.Load(), c.code, c.reason
 	c.mu.Unlock()
 	if closed {
+		socket.WriteClose(code, []byte(reason))
 		return
 	}
 	s.stopTimer = g.clock.AfterFunc(handshakeTimeout, func() {
@@ -150,6 +153,12 @@ func (c *connection) open(ctx context.Context) (*gws.Conn, error) {
 	}
 	c.requestLeft = -1
 	c.raw.SetDeadline(time.Time{})
+	c.mu.Lock()
+	c.upgrading = !c.closed.Load()
+	c.mu.Unlock()
+	if !c.upgrading {
+		return nil, errClosed
+	}
 	socket, err := c.g.upgrade.UpgradeFromConn(c, br, req)
 	if err != nil {
 		return nil, fmt.Errorf("WebSocket upgrade: %w", err)
@@ -203,16 +212,20 @@ func (c *connection) close(code uint16, reason string) {
 	c.mu.Lock()
 	first := !c.closed.Swap(true)
 	if first {
-		c.reason = reason
+		c.code, c.reason = code, reason
 	}
-	socket := c.socket
+	socket, upgrading := c.socket, c.upgrading
 	c.mu.Unlock()
 	if !first {
 		return
 	}
 	c.g.log.Debug("closing user connection", "host", c.addr, "reason", reason)
 	c.g.reads.wake()
-	if socket == nil {
+	switch {
+	case socket != nil:
+	case upgrading:
+		return // serve says it, once the answer to the HTTP request is out
+	default:
 		c.raw.Close()
 		return
 	}
