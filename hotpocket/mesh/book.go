@@ -36,6 +36,7 @@ type entry struct {
 	dialing    bool
 	current    bool   // its session, dialed through this address, is up
 	off        string // why it is not dialed at all until it is added anew
+	trouble    string // what came of the last attempt, "" when it went well
 }
 
 func newBook(t Timing) *book {
@@ -209,7 +210,7 @@ func (b *book) up(address string, k key.Public, now time.Time) {
 	for _, e := range b.entries {
 		switch {
 		case e.address == address:
-			e.dialing, e.current = false, true
+			e.dialing, e.current, e.trouble = false, true, ""
 			e.key, e.known = k, true
 		case e.known && e.key == k:
 			e.next = now.Add(b.timing.Recheck)

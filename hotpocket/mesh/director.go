@@ -55,6 +55,7 @@ func (m *Mesh) dial(address string) {
 	if m.book.entries[address] == nil {
 		return // removed meanwhile
 	}
+	m.book.entries[address].trouble = err.Error()
 	now := time.Now()
 	switch {
 	case errors.Is(err, errSelf):

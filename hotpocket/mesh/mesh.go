@@ -10,6 +10,7 @@ import (
 	randv2 "math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -399,6 +400,30 @@ func (m *Mesh) KnownPeers() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.book.known()
+}
+
+// Unreached is a configured address to which there is no connection.
+type Unreached struct {
+	Address string
+	// Reason is what came of the last attempt, empty before its end.
+	Reason string
+	// Final says that it is not dialed again: the address is this node's own, or
+	// belongs to another contract id.
+	Final bool
+}
+
+// Unreached returns the configured addresses without a connection, sorted.
+func (m *Mesh) Unreached() []Unreached {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Unreached
+	for _, e := range m.book.entries {
+		if up := e.known && m.byKey[e.key] != nil; e.configured && !e.current && !up {
+			list = append(list, Unreached{e.address, e.trouble, e.off != ""})
+		}
+	}
+	slices.SortFunc(list, func(a, b Unreached) int { return strings.Compare(a.Address, b.Address) })
+	return list
 }
 
 // ChangePeers applies a peer_changeset of the control channel (spec/hotpocket.md
