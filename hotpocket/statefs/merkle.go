@@ -43,8 +43,10 @@ const (
 	// inserting a name moves no other page's border.
 	minPageEntries = 64
 	maxPageEntries = 2048
-	maxPageBytes   = 128 << 10
 	pageBorderMask = 0xff
+
+	// MaxPageBytes bounds the entries of a page, unless it has only one.
+	MaxPageBytes = 128 << 10
 
 	// maxPages bounds a directory node to about 2 MiB and so a directory to
 	// at least 3.5 million entries.
@@ -116,46 +118,85 @@ func HashPatch(content []byte) digest.Hash { return digest.Tagged(tagPatch, cont
 func EncodeDir(entries []Entry, entriesBelow, bytesBelow uint64) (node []byte, pages [][]byte, err error) {
 	start := 0
 	var page []byte
+	var cut Cutter
 	flush := func(end int) {
 		b := wire.AppendU32(make([]byte, 0, 4+len(page)), uint32(end-start))
 		pages = append(pages, append(b, page...))
 		page, start = page[:0], end
 	}
 	for i := range entries {
-		before := len(page)
-		page = appendEntry(page, &entries[i])
-		if len(page) > maxPageBytes && i > start {
-			last := append([]byte(nil), page[before:]...)
-			page = page[:before]
+		before, after := cut.Add(entries[i].Name, entries[i].EncodedSize())
+		if before {
 			flush(i)
-			page = append(page, last...)
 		}
-		n := i + 1 - start
-		if n >= maxPageEntries || n >= minPageEntries && borderAfter(entries[i].Name) {
+		page = AppendEntry(page, &entries[i])
+		if after {
 			flush(i + 1)
 		}
 	}
 	if start < len(entries) || len(entries) == 0 {
 		flush(len(entries))
 	}
-	head := wire.AppendU8(nil, formInline)
-	if len(pages) > 1 {
-		head[0] = formPaged
-	}
-	head = wire.AppendU64(head, entriesBelow)
-	head = wire.AppendU64(head, bytesBelow)
 	if len(pages) == 1 {
-		return append(head, pages[0]...), nil, nil
+		return EncodeInline(pages[0], entriesBelow, bytesBelow), nil, nil
 	}
-	if len(pages) > maxPages {
-		return nil, nil, fmt.Errorf("directory has %d entries, too many for %d pages", len(entries), maxPages)
+	hashes := make([]digest.Hash, len(pages))
+	for i, p := range pages {
+		hashes[i] = HashPage(p)
 	}
-	node = wire.AppendU32(head, uint32(len(pages)))
-	for _, p := range pages {
-		h := HashPage(p)
-		node = append(node, h[:]...)
+	node, err = EncodePaged(hashes, entriesBelow, bytesBelow)
+	if err != nil {
+		return nil, nil, err
 	}
 	return node, pages, nil
+}
+
+// EncodeInline returns the node of a directory whose entries fit into one page.
+func EncodeInline(page []byte, entriesBelow, bytesBelow uint64) []byte {
+	head := make([]byte, 0, 17+len(page))
+	head = wire.AppendU8(head, formInline)
+	head = wire.AppendU64(head, entriesBelow)
+	head = wire.AppendU64(head, bytesBelow)
+	return append(head, page...)
+}
+
+// EncodePaged returns the node of a directory of several pages.
+func EncodePaged(pages []digest.Hash, entriesBelow, bytesBelow uint64) ([]byte, error) {
+	if len(pages) > maxPages {
+		return nil, fmt.Errorf("directory has %d pages, at most %d are allowed", len(pages), maxPages)
+	}
+	node := make([]byte, 0, 21+len(pages)*digest.Size)
+	node = wire.AppendU8(node, formPaged)
+	node = wire.AppendU64(node, entriesBelow)
+	node = wire.AppendU64(node, bytesBelow)
+	node = wire.AppendU32(node, uint32(len(pages)))
+	for i := range pages {
+		node = append(node, pages[i][:]...)
+	}
+	return node, nil
+}
+
+// Cutter says where the pages of a directory end while its entries go by in
+// order. The zero Cutter stands before the first one.
+type Cutter struct {
+	n, bytes int
+}
+
+// Add takes the next entry, of which only the name and the EncodedSize matter.
+// before says that the page ended in front of it because it would have become
+// too large with it, after that the page ends behind it.
+func (c *Cutter) Add(name string, size int) (before, after bool) {
+	if c.n > 0 && c.bytes+size > MaxPageBytes {
+		before = true
+		c.n, c.bytes = 0, 0
+	}
+	c.n++
+	c.bytes += size
+	if c.n >= maxPageEntries || c.n >= minPageEntries && borderAfter(name) {
+		after = true
+		c.n, c.bytes = 0, 0
+	}
+	return before, after
 }
 
 // borderAfter reports whether a page may end after this name: one name in 256.
@@ -169,7 +210,23 @@ func borderAfter(name string) bool {
 	return (h>>40)&pageBorderMask == 0
 }
 
-func appendEntry(b []byte, e *Entry) []byte {
+// EncodedSize returns how many bytes AppendEntry appends.
+func (e *Entry) EncodedSize() int {
+	n := 1 + 2 + 4 + len(e.Name)
+	switch e.Kind {
+	case KindFile:
+		n += 8 + digest.Size
+	case KindDir:
+		n += digest.Size
+	case KindSymlink:
+		n += 4 + len(e.Link)
+	}
+	return n
+}
+
+// AppendEntry appends the encoding of an entry. A page is the number of its
+// entries as u32 and their encodings.
+func AppendEntry(b []byte, e *Entry) []byte {
 	b = wire.AppendU8(b, uint8(e.Kind))
 	b = wire.AppendU16(b, e.Mode)
 	b = wire.AppendString(b, e.Name)
