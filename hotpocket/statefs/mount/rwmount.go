@@ -1,7 +1,6 @@
 package mount
 
 import (
-	"fmt"
 	"log/slog"
 
 	"evernode/hotpocket/statefs/volume"
@@ -78,4 +77,3 @@ func (m *rwMount) unmount() error {
 	m.handles.drop()
 	return nil
 }
-
