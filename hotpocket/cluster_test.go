@@ -23,6 +23,7 @@ import (
 type cluster struct {
 	t     *testing.T
 	nodes []*member
+	tune  tuning
 }
 
 type member struct {
@@ -32,6 +33,8 @@ type member struct {
 	stop context.CancelFunc
 	done chan error
 	log  *lines
+	// metrics is where the node serves its counters, if anywhere.
+	metrics string
 }
 
 // ports hands out each port once, below those that the kernel gives to outgoing
@@ -167,7 +170,7 @@ func (m *member) start() {
 	m.log = w
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", filepath.Base(m.dir))
 	go func() {
-		err := Run(ctx, m.dir, Options{Version: "test", Log: log})
+		err := Run(ctx, m.dir, Options{Version: "test", Log: log, Metrics: m.metrics, tune: m.c.tune})
 		w.mu.Lock()
 		w.is = false
 		w.mu.Unlock()

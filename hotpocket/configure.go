@@ -21,6 +21,11 @@ func (n *node) configure(ctx context.Context, conf *config.Config, state *statef
 	if err := n.sameContract(conf.Contract.ID, last.Height); err != nil {
 		return nil, err
 	}
+	if last.Height == 0 && joins(conf) {
+		// The agreed configuration is that of the members; see join.
+		n.conf.Store(conf)
+		return conf, nil
+	}
 	if last.Height == 0 || last.Result.Patch.IsZero() {
 		text := conf.PatchText(state.Patch())
 		hash, err := state.SetPatch(ctx, text)
@@ -54,6 +59,28 @@ func (n *node) configure(ctx context.Context, conf *config.Config, state *statef
 	n.conf.Store(next)
 	n.overrule(conf, next)
 	return next, nil
+}
+
+// confirmed returns the newest version of the state that the ledgers record as
+// agreed, nil for none. Heartbeats and runs without a result come after it.
+func (n *node) confirmed(last *consensus.Header) (*statefs.Version, error) {
+	h := *last
+	for h.Height > 0 && h.Outcome != consensus.Agreed {
+		r, ok, err := n.store.Get(h.Height - 1)
+		if err != nil {
+			return nil, fmt.Errorf("look for the last agreed state: %w", err)
+		}
+		if !ok {
+			return nil, nil
+		}
+		if h, _, err = consensus.DecodeLedger(r.Body); err != nil {
+			return nil, fmt.Errorf("ledger %d: %w", r.Seq, err)
+		}
+	}
+	if h.Height == 0 {
+		return nil, nil
+	}
+	return &statefs.Version{Seq: h.Run, Root: h.Result.State, Patch: h.Result.Patch}, nil
 }
 
 // sameContract refuses ledgers of another contract: with a changed contract.id

@@ -337,7 +337,7 @@ func (e *executor) settle(ctx context.Context, t task) error {
 	case t.Header.Result != f.result:
 		e.diverged.Add(1)
 		e.synced.Store(false)
-		e.log.Error("this node's result is not the agreed one: it is undone and the agreed state fetched",
+		e.log.Error("this node's result is not the agreed one: it is undone and the agreed state fetched; is the contract deterministic?",
 			"ledger", f.height, "root", f.result.State.Short(), "agreed", t.Header.Result.State.Short(),
 			"outputs", f.result.Output.Short(), "agreed_outputs", t.Header.Result.Output.Short())
 		return f.rollback(ctx)
@@ -591,6 +591,7 @@ func (e *executor) contract(ctx context.Context, a *attempt, dir string) (contra
 	}
 	e.running.Store(true)
 	defer e.running.Store(false)
+	e.n.counts.runs.Add(1)
 	x, err := e.runner.Start(ctx, program(t.conf), run, contract.Hooks{
 		NPL:   e.npl.sender(t),
 		Peers: e.n.changePeers,

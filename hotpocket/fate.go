@@ -36,6 +36,8 @@ type selections struct {
 	kept  map[uint64][]byte
 	order []uint64
 	bytes int
+	// heard are inputs that ledgers which this node has left out have accepted.
+	heard map[digest.Hash]bool
 }
 
 // put keeps the accepted inputs of a ledger.
@@ -72,6 +74,9 @@ const recent = 64
 func (x *selections) has(input digest.Hash) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.heard[input] {
+		return true
+	}
 	for _, seq := range x.order[max(0, len(x.order)-recent):] {
 		for b := x.kept[seq]; len(b) > 0; b = b[digest.Size:] {
 			if digest.Hash(b[:digest.Size]) == input {
@@ -87,6 +92,9 @@ func (x *selections) has(input digest.Hash) bool {
 // one status.
 func (n *node) reject(user key.Public, input digest.Hash, reason inputs.Reason) {
 	if !n.selections.has(input) {
+		if n.gate.Connected(user) {
+			n.counts.rejected.Add(1)
+		}
 		n.gate.Rejected(user, input, reason)
 	}
 }

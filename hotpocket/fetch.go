@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -27,11 +28,23 @@ const (
 	maxFetches = 32
 )
 
+// asker asks peers for what it can verify.
+type asker struct {
+	mesh *mesh.Mesh
+	log  *slog.Logger
+}
+
+func (n *node) asker() asker { return asker{n.mesh, n.log} }
+
+func isPeer(k key.Public) func(mesh.PeerInfo) bool {
+	return func(p mesh.PeerInfo) bool { return p.Key == k }
+}
+
 // peersFrom returns the connected peers, those given first, the others in
 // random order.
-func (n *node) peersFrom(first []key.Public) []key.Public {
+func (a asker) peersFrom(first []key.Public) []key.Public {
 	var out, rest []key.Public
-	for _, p := range n.mesh.Peers() {
+	for _, p := range a.mesh.Peers() {
 		if slices.Contains(first, p.Key) {
 			out = append(out, p.Key)
 		} else {
@@ -42,18 +55,29 @@ func (n *node) peersFrom(first []key.Public) []key.Public {
 	return append(out, rest...)
 }
 
+func (n *node) peersFrom(first []key.Public) []key.Public { return n.asker().peersFrom(first) }
+
 // excused marks the error of an answer that is not its sender's fault.
 type excused struct{ error }
 
 func (e excused) Unwrap() error { return e.error }
 
 // request asks peers one after the other until use accepts an answer.
+func (a asker) request(ctx context.Context, first []key.Public, kind mesh.Kind, payload []byte, use func([]byte) error) error {
+	return a.requestOf(ctx, a.peersFrom(first), kind, payload, use)
+}
+
 func (n *node) request(ctx context.Context, first []key.Public, kind mesh.Kind, payload []byte, use func([]byte) error) error {
+	return n.asker().request(ctx, first, kind, payload, use)
+}
+
+// requestOf is request of the given peers.
+func (a asker) requestOf(ctx context.Context, peers []key.Public, kind mesh.Kind, payload []byte, use func([]byte) error) error {
 	err := errors.New("no peer is connected")
-	for _, p := range n.peersFrom(first) {
+	for _, p := range peers {
 		one, cancel := context.WithTimeout(ctx, requestTimeout)
 		var b []byte
-		b, err = n.mesh.Request(one, p, kind, payload)
+		b, err = a.mesh.Request(one, p, kind, payload)
 		cancel()
 		if err == nil {
 			if err = use(b); err == nil {
@@ -66,8 +90,8 @@ func (n *node) request(ctx context.Context, first []key.Public, kind mesh.Kind, 
 			if errors.As(err, &innocent) {
 				continue
 			}
-			n.log.Warn("a peer's answer is wrong", "from", p.Short(), "err", err)
-			n.mesh.ReportBad(p, mesh.BadMessage)
+			a.log.Warn("a peer's answer is wrong", "from", p.Short(), "err", err)
+			a.mesh.ReportBad(p, mesh.BadMessage)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -246,49 +270,61 @@ func (n *node) catchUp(b consensus.Behind) {
 	})
 }
 
-// leapFrom is how many missed ledgers make it worth to verify only the newest.
-const leapFrom = 2048
-
 func (n *node) catchUpWith(ctx context.Context, b consensus.Behind) error {
 	next, ok := n.height()
 	if !ok {
 		return context.Canceled
 	}
-	if b.Height >= next+leapFrom {
+	if b.Height >= next+n.leapFrom() {
 		if err := n.leap(ctx, b.From); err != nil {
 			n.log.Info("the newest ledger cannot be verified by what this node knows: fetching all that lie between", "from", next, "to", b.Height, "reason", err)
 		}
 	}
-	for ctx.Err() == nil {
+	for leapt := false; ctx.Err() == nil; {
 		if next, ok = n.height(); !ok || next > b.Height {
 			return nil
 		}
-		req := wire.AppendU16(wire.AppendU64(nil, next), maxRange)
-		err := n.request(ctx, []key.Public{b.From}, kindLedgers, req, func(answer []byte) error {
-			r := wire.NewReader(answer)
-			if r.Len() == 0 {
-				return excused{fmt.Errorf("the peer has no ledger %d", next)}
-			}
-			for r.Len() > 0 {
-				body := r.View(maxAnswer)
-				if r.Err() != nil {
-					return r.Err()
-				}
-				h, cert, err := consensus.DecodeLedger(body)
-				if err != nil {
-					return err
-				}
-				if err := n.installOne(ctx, b.From, consensus.Ledger{Header: h, Certificate: cert}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+		err := n.fetchLedgers(ctx, b.From, next)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		// Maybe nobody keeps them any more.
+		e := errors.New("it was tried")
+		if !leapt {
+			leapt = true
+			e = n.leap(ctx, b.From)
+		}
+		if e != nil && !errors.Is(e, errHistory) {
+			return fmt.Errorf("%w; without them: %w", err, e)
 		}
 	}
 	return ctx.Err()
+}
+
+// fetchLedgers fetches and takes the ledgers from number next on, as many as one
+// answer holds.
+func (n *node) fetchLedgers(ctx context.Context, from key.Public, next uint64) error {
+	req := wire.AppendU16(wire.AppendU64(nil, next), maxRange)
+	return n.request(ctx, []key.Public{from}, kindLedgers, req, func(answer []byte) error {
+		r := wire.NewReader(answer)
+		if r.Len() == 0 {
+			return excused{fmt.Errorf("the peer has no ledger %d", next)}
+		}
+		for r.Len() > 0 {
+			body := r.View(maxAnswer)
+			if r.Err() != nil {
+				return r.Err()
+			}
+			h, cert, err := consensus.DecodeLedger(body)
+			if err != nil {
+				return err
+			}
+			if err := n.installOne(ctx, from, consensus.Ledger{Header: h, Certificate: cert}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // installOne hands a fetched ledger to the loop and waits until the next one
@@ -325,35 +361,4 @@ func (n *node) height() (uint64, bool) {
 		return 0, false
 	}
 	return h, true
-}
-
-// leap goes to the newest ledger of a peer when its certificate is good under
-// the configuration in force here.
-func (n *node) leap(ctx context.Context, from key.Public) error {
-	return n.request(ctx, []key.Public{from}, kindTip, nil, func(b []byte) error {
-		h, cert, err := consensus.DecodeLedger(b)
-		if err != nil {
-			return err
-		}
-		if h.Result.Patch != n.patches.inForce() {
-			return excused{errors.New("the configuration has changed since")}
-		}
-		if err := cert.Verify(n.verifier, parameters(n.conf.Load()), &h); err != nil {
-			return err
-		}
-		var failed error
-		if !n.ask(func(l *loop) {
-			if l.stuck == nil && h.Height > l.core.Height() {
-				if failed = l.leap(consensus.Ledger{Header: h, Certificate: cert}); failed != nil {
-					l.fail(failed)
-				}
-			}
-		}) {
-			return excused{context.Canceled}
-		}
-		if failed != nil {
-			return excused{failed}
-		}
-		return nil
-	})
 }

@@ -258,6 +258,11 @@ func (n *node) consumed(t task, bundles []*inputs.Bundle, sel inputs.Selection) 
 			}
 		}
 		n.gate.Accepted(t.Header.Height, t.Hash, accepted)
+		for i := range accepted {
+			if n.gate.Connected(accepted[i].User) {
+				n.counts.accepted.Add(1)
+			}
+		}
 	}
 	n.keepInputs(t.Header.Height, sel)
 }

@@ -37,6 +37,8 @@ type loop struct {
 	presence     digest.Hash // the list of this node's users that was flooded last
 	presenceSeen uint64      // the gateway's version of that list
 
+	previous consensus.Header // the last ledger whose consequences are drawn
+
 	active map[key.Public]uint64 // when each member's last proposal came, wall clock in ms
 	stuck  *consensus.Close      // closed, but the agreed patch.cfg is not here yet
 	fatal  error
@@ -196,6 +198,7 @@ func (l *loop) flush() {
 	l.durable = l.n.durable.lsn.Load()
 	ready := 0
 	for ready < len(l.closed) && l.durable >= l.closed[ready].after {
+		l.n.shown.Store(l.closed[ready].task.Header.Height)
 		l.n.exec.push(l.closed[ready].task)
 		ready++
 	}
@@ -330,10 +333,14 @@ func (l *loop) advance() {
 			l.fail(fmt.Errorf("apply the patch.cfg agreed by ledger %d: %w", c.Header.Height, err))
 			return
 		}
+		if err := l.n.noteChange(&l.previous, consensus.Ledger{Header: c.Header, Certificate: c.Certificate}); err != nil {
+			l.fail(err)
+			return
+		}
 		l.n.adopt(conf, next)
 		conf = next
 	}
-	l.stuck = nil
+	l.stuck, l.previous = nil, c.Header
 	taken, expired, err := l.n.content.closed(&c.Header)
 	if err != nil {
 		l.fail(fmt.Errorf("keep the content of ledger %d: %w", c.Header.Height, err))
@@ -387,36 +394,43 @@ func (l *loop) install(from key.Public, x consensus.Ledger) bool {
 }
 
 // leap goes on after a ledger that many others precede, without them. The
-// caller has verified its certificate.
+// caller has verified its certificate, keeps the changes of the members before
+// it and has the content of its patch.cfg.
 func (l *loop) leap(x consensus.Ledger) error {
-	hash := x.Header.Hash()
+	h := &x.Header
+	conf := l.n.conf.Load()
+	if h.Result.Patch != l.n.patches.inForce() {
+		next, err := l.n.patches.apply(conf, h.Result.Patch)
+		if err != nil {
+			return fmt.Errorf("apply the patch.cfg agreed by ledger %d: %w", h.Height, err)
+		}
+		l.n.adopt(conf, next)
+		conf = next
+	}
+	hash := h.Hash()
 	lsn, err := l.n.store.StartAt(ledger.Record{
-		Seq: x.Header.Height, Hash: hash, Prev: x.Header.Prev, Time: x.Header.Time,
-		Body: consensus.AppendLedger(nil, &x.Header, &x.Certificate),
+		Seq: h.Height, Hash: hash, Prev: h.Prev, Time: h.Time,
+		Body: consensus.AppendLedger(nil, h, &x.Certificate),
 	})
 	if err != nil {
-		return fmt.Errorf("write ledger %d: %w", x.Header.Height, err)
+		return fmt.Errorf("write ledger %d: %w", h.Height, err)
 	}
 	l.need = lsn
 	l.inherited, l.locked = false, false
+	l.previous = *h
 	l.n.closedAt.Store(time.Now().UnixMilli())
-	l.n.last.Store(&lastLedger{x.Header.Height, hash, x.Header.Time, x.Header.Result})
-	taken, expired, err := l.n.content.closed(&x.Header)
+	l.n.last.Store(&lastLedger{h.Height, hash, h.Time, h.Result})
+	taken, expired, err := l.n.content.closed(h)
 	if err != nil {
-		return fmt.Errorf("keep the content of ledger %d: %w", x.Header.Height, err)
+		return fmt.Errorf("keep the content of ledger %d: %w", h.Height, err)
 	}
-	if len(expired) > 0 {
-		// A ledger between may have accepted them: to say that they have expired
-		// could be false, and make a user send something twice.
-		l.n.intake.done(expired)
-		l.n.log.Warn("users are not told what became of their inputs: the ledgers that may hold them were left out", "bundles", len(expired))
-	}
-	conf := l.n.conf.Load()
+	// A ledger between may have accepted what is pending here or has expired.
+	l.n.answerLeap(h.Height, expired)
 	actions, err := l.core.Reset(l.n.now(), x, parameters(conf))
 	if err != nil {
 		return err
 	}
-	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: x.Header, Hash: hash, Certificate: x.Certificate}, conf: conf, bundles: taken}})
+	l.closed = append(l.closed, held{l.need, task{Close: consensus.Close{Header: *h, Hash: hash, Certificate: x.Certificate}, conf: conf, bundles: taken}})
 	l.apply(actions)
 	l.flush()
 	return nil

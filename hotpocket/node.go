@@ -46,6 +46,11 @@ type Options struct {
 	Version string
 	// Log takes what the operator should know.
 	Log *slog.Logger
+	// Metrics is the local address, host:port, at which counters are served in
+	// the text form of Prometheus; empty for none.
+	Metrics string
+
+	tune tuning // for tests
 }
 
 // node is a running node.
@@ -68,11 +73,15 @@ type node struct {
 	syncing  atomic.Pointer[control.Sync]
 	closedAt atomic.Int64 // when the last ledger closed here since the start, Unix ms
 	catching atomic.Bool
-	awake    atomic.Bool // the loop is about to run
+	awake    atomic.Bool   // the loop is about to run
+	ready    chan struct{} // closed when awake
+	shown    atomic.Uint64 // the last ledger that is durable
+	counts   counts
 
 	store      *ledger.Store
 	content    *content
 	patches    *patches
+	changes    *changes
 	tables     tables
 	selections selections
 	owed       atomic.Int64 // ledgers whose statuses are being found out
@@ -161,6 +170,7 @@ func Run(ctx context.Context, dir string, opt Options) (err error) {
 		deliveries: make(chan delivery, maxDeliveries),
 		fetches:    make(chan struct{}, maxFetches),
 		saves:      make(chan *config.Config, 1),
+		ready:      make(chan struct{}),
 		ctx:        ctx,
 		stopping:   ctx.Done(),
 	}
@@ -179,6 +189,8 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 		MaxPrimary: conf.Node.HistoryConfig.MaxPrimaryShards,
 		MaxRaw:     conf.Node.HistoryConfig.MaxRawShards,
 		Logger:     n.log,
+
+		PrimaryShard: n.opt.tune.primaryShard,
 	})
 	if err != nil {
 		return fmt.Errorf("open the ledgers: %w", err)
@@ -198,6 +210,10 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	if err != nil {
 		return err
 	}
+	if n.changes, err = openChanges(filepath.Join(n.dir.LedgerFS(), "changes"), last.Height, n.log); err != nil {
+		return err
+	}
+	n.shown.Store(last.Height)
 	state, err := openState(ctx, n, conf, &last)
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
@@ -243,15 +259,20 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	if err := n.listen(ctx, group, conf); err != nil {
 		return err
 	}
-	if conf, err = n.complete(ctx, conf, &last); err != nil {
+	if conf, err = n.complete(ctx, conf, &last, &cert); err != nil {
 		if ctx.Err() != nil {
 			return stop()
 		}
 		return err
 	}
+	if err := n.recallChange(&last, cert); err != nil {
+		return err
+	}
+	n.shown.Store(last.Height)
 	n.awake.Store(true)
+	close(n.ready)
 
-	l := &loop{n: n, inherited: len(recovered.Promises) > 0, active: make(map[key.Public]uint64)}
+	l := &loop{n: n, previous: last, inherited: len(recovered.Promises) > 0, active: make(map[key.Public]uint64)}
 	l.core, err = consensus.New(consensus.Options{
 		Self:     n.key.Public(),
 		Signer:   n.key,
@@ -304,15 +325,20 @@ func openState(ctx context.Context, n *node, conf *config.Config, last *consensu
 	if uid, gid, ok := conf.Contract.User(); ok {
 		c.Owner = &statefs.Owner{UID: int(uid), GID: int(gid)}
 	}
-	if last.Outcome == consensus.Agreed {
-		c.Confirmed = &statefs.Version{Seq: last.Run, Root: last.Result.State, Patch: last.Result.Patch}
+	var err error
+	if c.Confirmed, err = n.confirmed(last); err != nil {
+		return nil, err
 	}
 	return statefs.OpenDir(ctx, c)
 }
 
 // complete fetches the agreed configuration from peers when the node ended, the
-// last time, before it had it.
-func (n *node) complete(ctx context.Context, conf *config.Config, last *consensus.Header) (*config.Config, error) {
+// last time, before it had it. For a newcomer it finds the chain to join, and
+// changes the last ledger and its certificate.
+func (n *node) complete(ctx context.Context, conf *config.Config, last *consensus.Header, cert *consensus.Certificate) (*config.Config, error) {
+	if last.Height == 0 && joins(conf) {
+		return n.join(ctx, conf, last, cert)
+	}
 	want := last.Result.Patch
 	if want == n.patches.inForce() || last.Height == 0 {
 		return conf, nil
@@ -325,6 +351,7 @@ func (n *node) complete(ctx context.Context, conf *config.Config, last *consensu
 	if err != nil {
 		return nil, fmt.Errorf("configuration agreed by ledger %d: %w", last.Height, err)
 	}
+	n.overrule(conf, next)
 	n.adopt(conf, next)
 	return next, nil
 }
@@ -332,6 +359,7 @@ func (n *node) complete(ctx context.Context, conf *config.Config, last *consensu
 // adopt puts an agreed configuration in force.
 func (n *node) adopt(old, next *config.Config) {
 	n.conf.Store(next)
+	n.counts.changes.Add(1)
 	n.log.Info("configuration agreed by the members is in force", "version", next.Contract.Version, "members", len(next.Contract.UNL),
 		"roundtime", next.Contract.Consensus.Roundtime, "threshold", next.Contract.Consensus.Threshold)
 	if !slices.Equal(old.Contract.UNL, next.Contract.UNL) {
@@ -440,10 +468,32 @@ func (n *node) listen(ctx context.Context, group *errgroup.Group, conf *config.C
 		}
 		return err
 	}
+	if n.opt.Metrics != "" {
+		metrics, err := listenMetrics(ctx, n.opt.Metrics)
+		if err != nil {
+			if mc.Listener != nil {
+				mc.Listener.Close()
+			}
+			if users != nil {
+				users.Close()
+			}
+			return errors.Join(err, ctl.Close())
+		}
+		n.log.Info("metrics are served", "address", metrics.Addr())
+		group.Go(func() error { return serveMetrics(ctx, metrics, n.writeMetrics, n.log) })
+	}
 	group.Go(func() error { return n.mesh.Run(ctx) })
 	group.Go(func() error { return ctl.Serve(ctx, n, n.log) })
 	if users != nil {
-		group.Go(func() error { return n.gate.Serve(ctx, users) })
+		group.Go(func() error {
+			// Users are told who the members are, which a newcomer has to find out.
+			select {
+			case <-n.ready:
+			case <-ctx.Done():
+				return users.Close()
+			}
+			return n.gate.Serve(ctx, users)
+		})
 	}
 	return nil
 }

@@ -27,13 +27,16 @@ const (
 // What nodes ask each other for.
 const (
 	kindLedgers  mesh.Kind = 32 + iota // u64 from, u16 count: closed ledgers
-	kindTip                            // nothing: the last closed ledger
+	kindTip                            // nothing: the last closed ledger and the header before it, see serveTip
 	kindContent                        // a digest: a kind byte and a bundle or list of users
 	kindHeader                         // a hash: a candidate or closed ledger's header
 	kindNonces                         // a hash: the nonce table
 	kindPatch                          // a hash: a patch.cfg
 	kindState                          // a request of package statesync
 	kindAccepted                       // u64: the hashes of the inputs that a ledger has accepted
+	kindAttest                         // an attestRequest: a member's attestation
+	kindChanges                        // u64: the changes of the members after that ledger
+	kindFates                          // hashes of inputs: in which ledgers they were accepted, see serveFates
 )
 
 const (
@@ -245,11 +248,13 @@ func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, paylo
 	case kindLedgers:
 		return n.serveLedgers(payload)
 	case kindTip:
-		r, ok := n.store.Last()
-		if !ok {
-			return nil, errNotHeld
-		}
-		return r.Body, nil
+		return n.serveTip()
+	case kindAttest:
+		return n.serveAttest(ctx, payload)
+	case kindChanges:
+		return n.serveChanges(payload)
+	case kindFates:
+		return n.serveFates(payload)
 	case kindAccepted:
 		return n.serveAccepted(payload)
 	case kindState:
@@ -292,7 +297,8 @@ func (n *node) serveLedgers(payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("request for %d ledgers from number %d", count, from)
 	}
 	var out []byte
-	for rec, err := range n.store.Ledgers(from, from+min(count, maxRange)-1) {
+	// What is not durable here may yet be forgotten: see consensus.Action.
+	for rec, err := range n.store.Ledgers(from, min(from+min(count, maxRange)-1, n.shown.Load())) {
 		if err != nil {
 			return nil, err
 		}

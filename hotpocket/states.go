@@ -65,7 +65,9 @@ func version(h *consensus.Header) statefs.Version {
 func (n *node) fetchState(ctx context.Context, h *consensus.Header) error {
 	n.syncing.Store(&control.Sync{What: "state"})
 	defer n.syncing.Store(nil)
-	if _, err := n.states.client.Sync(ctx, version(h)); err != nil {
+	_, err := n.states.client.Sync(ctx, version(h))
+	n.counts.synced(n.syncing.Load(), err)
+	if err != nil {
 		return fmt.Errorf("fetch the state of ledger %d: %w", h.Run, err)
 	}
 	return nil

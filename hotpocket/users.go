@@ -48,6 +48,7 @@ func (n *node) Stat() usermsg.Stat {
 		IsFullHistoryNode:        conf.Node.History == "full",
 		WeaklyConnected:          n.mesh.WeaklyConnected(),
 		CurrentUNL:               parameters(conf).Members,
+		DivergedRuns:             n.exec.diverged.Load(),
 	}
 	for _, p := range n.mesh.Peers() {
 		if p.Address != "" {

@@ -236,6 +236,8 @@ func (m *Stat) take(k string, v value) (err error) {
 		m.IsFullHistoryNode, err = v.boolean()
 	case "weakly_connected":
 		m.WeaklyConnected, err = v.boolean()
+	case "diverged_runs":
+		m.DivergedRuns, err = v.uint()
 	case "current_unl":
 		m.CurrentUNL, err = v.keys()
 	case "peers":

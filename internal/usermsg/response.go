@@ -138,6 +138,10 @@ type Stat struct {
 	WeaklyConnected          bool
 	CurrentUNL               []key.Public
 	Peers                    []string // host:port, at most MaxStatPeers are sent
+	// DivergedRuns is how many runs of the contract since the node's start had
+	// another result there than the agreed one. It is ours, and sent only when it
+	// is not 0: the original has no such field.
+	DivergedRuns uint64
 }
 
 // MaxStatPeers is how many peers a stat response names.
@@ -163,6 +167,9 @@ func (m *Stat) Append(b []byte, p Protocol) []byte {
 		e.text(element(i), s)
 	}
 	e.end(peers, ']')
+	if m.DivergedRuns > 0 {
+		e.uint(field("diverged_runs"), m.DivergedRuns)
+	}
 	e.end(start, '}')
 	return e.b
 }

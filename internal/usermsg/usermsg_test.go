@@ -226,6 +226,9 @@ func TestMessageText(t *testing.T) {
 		{&Stat{HPVersion: "0.6.4", VoteStatus: VoteUnknown, RoundTime: 9},
 			`{"type":"stat_response","hp_version":"0.6.4","ledger_seq_no":0,"ledger_hash":"` + strings.Repeat("0", 64) + `","vote_status":"unknown","round_time":9,` +
 				`"contract_execution_enabled":false,"read_requests_enabled":false,"is_full_history_node":false,"weakly_connected":false,"current_unl":[],"peers":[]}`},
+		{&Stat{HPVersion: "0.6.4", VoteStatus: VoteUnknown, DivergedRuns: 2},
+			`{"type":"stat_response","hp_version":"0.6.4","ledger_seq_no":0,"ledger_hash":"` + strings.Repeat("0", 64) + `","vote_status":"unknown","round_time":0,` +
+				`"contract_execution_enabled":false,"read_requests_enabled":false,"is_full_history_node":false,"weakly_connected":false,"current_unl":[],"peers":[],"diverged_runs":2}`},
 		{&LCL{13, hashOf(1)}, `{"type":"lcl_response","ledger_seq_no":13,"ledger_hash":"` + h + `"}`},
 		{&VoteStatus{VoteSynced}, `{"type":"ledger_event","event":"vote_status","vote_status":"synced"}`},
 		{&Connectivity{2, true}, `{"type":"health_event","event":"connectivity","peer_count":2,"weakly_connected":true}`},

@@ -387,7 +387,7 @@ func (n *Node) Status(ctx context.Context) (NodeStatus, error) {
 		HPVersion: s.HPVersion, Ledger: LedgerRef{s.LedgerSeqNo, Hash(s.LedgerHash)}, VoteStatus: s.VoteStatus,
 		RoundTime: time.Duration(s.RoundTime) * time.Millisecond, ContractExecutionEnabled: s.ContractExecutionEnabled,
 		ReadRequestsEnabled: s.ReadRequestsEnabled, FullHistory: s.IsFullHistoryNode, WeaklyConnected: s.WeaklyConnected,
-		UNL: s.CurrentUNL, Peers: s.Peers,
+		UNL: s.CurrentUNL, Peers: s.Peers, DivergedRuns: s.DivergedRuns,
 	}, nil
 }
 

@@ -122,6 +122,10 @@ type NodeStatus struct {
 	WeaklyConnected          bool
 	UNL                      []key.Public
 	Peers                    []string // host:port
+	// DivergedRuns is how many runs of the contract since the node's start had
+	// another result there than the agreed one: more than 0 asks whether the
+	// contract is deterministic. Nodes of the original do not tell.
+	DivergedRuns uint64
 }
 
 // Latency sums up measured times.

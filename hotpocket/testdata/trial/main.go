@@ -122,6 +122,12 @@ func obey(ctx *contract.Context, fd int, words []string) error {
 		return change(func(c *contract.Config) {
 			c.UNL = slices.DeleteFunc(c.UNL, func(k string) bool { return k == arg })
 		})
+	case "copy":
+		b, err := os.ReadFile(arg)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile("copied", b, 0o644)
 	case "patch-bad":
 		return os.WriteFile(patch, []byte(`{"unl": []}`), 0o644)
 	case "patch-gone":
