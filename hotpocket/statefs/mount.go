@@ -4,13 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // sideNames are the folders below mnt in which read requests run.
 var sideNames = [2]string{"ro.0", "ro.1"}
+
+// fuseNames are the folders below mnt on which package mount mounts.
+var fuseNames = [2]string{"rw/state", "ro"}
 
 // Release makes a contract_fs removable after its node died: it detaches what
 // is still mounted below it and gives back the write permission of folders that
@@ -19,6 +24,11 @@ var sideNames = [2]string{"ro.0", "ro.1"}
 func Release(dir string) error {
 	if err := unmountSides(dir); err != nil {
 		return fmt.Errorf("release %s: %w", dir, err)
+	}
+	for _, name := range fuseNames {
+		if err := detachFuse(filepath.Join(dir, "mnt", name)); err != nil {
+			return fmt.Errorf("release %s: %w", dir, err)
+		}
 	}
 	for _, name := range sideNames {
 		if err := unlockFolders(filepath.Join(dir, "mnt", name)); err != nil {
@@ -50,6 +60,33 @@ func unmountSides(dir string) error {
 	for _, name := range sideNames {
 		if err := unmountAll(filepath.Join(dir, "mnt", name)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// detachFuse takes away a FUSE file system whose process died. Where this
+// process may not unmount, the program that mounted it for the dead one can.
+func detachFuse(path string) error {
+	if os.Geteuid() == 0 {
+		return unmountAll(path)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	list, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil // then nothing can be known
+	}
+	// The kernel writes spaces and the like as octal numbers.
+	escaped := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(abs)
+	for line := range strings.Lines(string(list)) {
+		if f := strings.Fields(line); len(f) < 5 || f[4] != escaped {
+			continue
+		}
+		if out, err := exec.Command("fusermount3", "-u", "-z", abs).CombinedOutput(); err != nil {
+			return fmt.Errorf("unmount %s: %w: %s", abs, err, strings.TrimSpace(string(out)))
 		}
 	}
 	return nil
