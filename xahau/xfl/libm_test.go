@@ -115,7 +115,7 @@ func TestOrderIsTheCLibrarys(t *testing.T) {
 		}
 	}
 	for i, want := range askLibm(t, questions) {
-		if got := int(log10(questions[i].x)); got != int(want) {
+		if got := order(uint64(questions[i].x)); got != int(want) {
 			t.Errorf("order of %.0f is %d, the C library says %d (%v)", questions[i].x, got, int(want), want)
 		}
 	}
@@ -152,4 +152,14 @@ func TestPow10IsTheCLibrarys(t *testing.T) {
 		questions = append(questions, question{op: 'p', x: 10, y: float64(e)})
 	}
 	compareLibm(t, questions, func(q question) float64 { return pow10(int(q.y)) }, 0)
+}
+
+func TestOrder(t *testing.T) {
+	r := rand.New(rand.NewPCG(19, 20))
+	for range 100_000 {
+		m := r.Uint64()>>r.IntN(64) | 1
+		if got, want := order(m), int(log10(float64(m))); got != want {
+			t.Fatalf("order(%d) = %d, want %d", m, got, want)
+		}
+	}
 }

@@ -94,6 +94,14 @@ func (f Float) signed() int64 {
 // the whole part of the binary logarithm of the number as a binary floating
 // point number. Both roundings push numbers just below a power of ten onto it.
 func order(m uint64) int {
+	k := bits.Len64(m) * 1233 >> 12 // the order or one more
+	if m < powersOfTen[k] {
+		k--
+	}
+	// Only just below a power of ten can the rounding matter.
+	if k < 19 && powersOfTen[k+1]-m > m>>40 {
+		return k
+	}
 	return int(log10(float64(m)))
 }
 
