@@ -17,7 +17,7 @@ const contractIDMeta = "contract_id"
 
 // configure brings hp.cfg and the agreed patch.cfg together: before the first
 // ledger the operator's file decides, afterwards what the members agreed on.
-func (n *node) configure(ctx context.Context, conf *config.Config, state *statefs.Dir, last *consensus.Header) (*config.Config, error) {
+func (n *node) configure(ctx context.Context, conf *config.Config, state statefs.State, last *consensus.Header) (*config.Config, error) {
 	if err := n.sameContract(conf.Contract.ID, last.Height); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"evernode/hotpocket/key"
 	"evernode/hotpocket/output"
 	"evernode/hotpocket/statefs"
+	"evernode/hotpocket/statefs/remote"
 	"evernode/internal/digest"
 )
 
@@ -95,10 +96,12 @@ type executor struct {
 	diverged atomic.Uint64 // how often this node's result was not the agreed one
 	failed   atomic.Uint64 // how many runs had no agreed result
 	users    atomic.Int64  // connected anywhere, by the last ledger
+	trouble  trouble
 }
 
 // finished is a run whose result the members have not confirmed yet.
 type finished struct {
+	attempt *attempt
 	height  uint64
 	hash    digest.Hash
 	run     statefs.Run
@@ -206,6 +209,7 @@ func (e *executor) next() (task, bool) {
 // run processes ledgers until ctx ends.
 func (e *executor) run(ctx context.Context) error {
 	defer e.abandon()
+	e.n.spawn(e.watchDisk)
 	for {
 		var again <-chan time.Time
 		if e.due != nil {
@@ -323,7 +327,8 @@ func (e *executor) settle(ctx context.Context, t task) error {
 	e.finished = nil
 	if t.Header.Run != f.height {
 		// Ledgers between were left out.
-		return f.rollback(ctx)
+		e.undo(ctx, f.run)
+		return nil
 	}
 	switch {
 	case t.Header.Outcome == consensus.Failed:
@@ -333,33 +338,26 @@ func (e *executor) settle(ctx context.Context, t task) error {
 		if !t.replay {
 			e.n.tellFailed(f.inputs)
 		}
-		return f.rollback(ctx)
+		e.undo(ctx, f.run)
+		return nil
 	case t.Header.Result != f.result:
 		e.diverged.Add(1)
 		e.synced.Store(false)
 		e.log.Error("this node's result is not the agreed one: it is undone and the agreed state fetched; is the contract deterministic?",
 			"ledger", f.height, "root", f.result.State.Short(), "agreed", t.Header.Result.State.Short(),
 			"outputs", f.result.Output.Short(), "agreed_outputs", t.Header.Result.Output.Short())
-		return f.rollback(ctx)
+		e.undo(ctx, f.run)
+		return nil
 	}
-	err := f.run.Commit(ctx)
-	if errors.Is(err, statefs.ErrChanged) {
-		e.log.Error("the state folder was changed after the contract had ended: the agreed state is fetched", "ledger", f.height)
+	if !e.commit(ctx, f) {
+		if ctx.Err() != nil {
+			return nil // the next start takes it up
+		}
 		e.synced.Store(false)
-		err = f.rollback(ctx)
-	} else if err != nil {
-		err = fmt.Errorf("commit the run of ledger %d: %w", f.height, err)
 	}
 	// Only now, so that whoever reads the state after an output sees what led to
 	// it.
 	e.n.deliver(f, t)
-	return err
-}
-
-func (f *finished) rollback(ctx context.Context) error {
-	if err := f.run.Rollback(ctx); err != nil {
-		return fmt.Errorf("undo the run of ledger %d: %w", f.height, err)
-	}
 	return nil
 }
 
@@ -443,54 +441,78 @@ func (e *executor) reach(ctx context.Context, t task) bool {
 	return true
 }
 
-// execute runs the contract for a ledger and reports the result.
+// execute runs the contract for a ledger and reports the result. What keeps it
+// from that (the state's process is gone, the disk is full) may pass: the run
+// stays due.
 func (e *executor) execute(ctx context.Context, a *attempt) error {
+	h := &a.Header
+	f, err := e.perform(ctx, a)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.synced.Store(false)
+			e.trouble.is(e.log, "the run could not be done; the node tries again, or takes the result of the others", h.Height, err)
+		}
+		return nil
+	}
+	if f == nil {
+		return nil
+	}
+	e.trouble.over(e.log)
+	e.due = nil
+	e.finished = f
+	e.n.do(func(l *loop) { l.executed(h.Height, f.result) })
+	return nil
+}
+
+// perform runs the contract for a ledger. An error has undone the run; so has
+// nil in place of the result, when the run was canceled.
+func (e *executor) perform(ctx context.Context, a *attempt) (f *finished, err error) {
 	h := &a.Header
 	run, err := e.state.Begin(ctx, h.Height)
 	if err != nil {
-		return fmt.Errorf("begin a run: %w", err)
+		return nil, err
 	}
-	f := &finished{height: h.Height, hash: a.Hash, run: run, inputs: a.sel.Users}
+	defer func() {
+		if f == nil {
+			e.undo(ctx, run)
+		}
+	}()
+	f = &finished{attempt: a, height: h.Height, hash: a.Hash, run: run, inputs: a.sel.Users}
 	if a.conf.Contract.Execute {
-		res, err := e.contract(ctx, a, run.Dir())
+		res, err := e.contract(ctx, a, run)
 		if err != nil {
 			// The node itself could not set the run up, for want of descriptors
 			// for instance: that is not the contract's result.
-			e.log.Error("the contract could not be started; the node tries again, or takes the result of the others", "ledger", h.Height, "err", err)
-			e.synced.Store(false)
-			return run.Rollback(ctx)
+			return nil, fmt.Errorf("start the contract: %w", err)
+		}
+		if isGone(run) {
+			return nil, remote.ErrGone
 		}
 		if ctx.Err() != nil || res.Canceled {
-			return run.Rollback(context.WithoutCancel(ctx))
+			return nil, nil
 		}
 		e.report(h.Height, &res)
 		f.outputs = res.Outputs
 	}
 	if err := e.checkPatch(run.Dir(), a.conf); err != nil {
-		return err
+		return nil, err
 	}
 	root, patch, err := run.End(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			return run.Rollback(context.WithoutCancel(ctx))
-		}
-		return fmt.Errorf("hash the state: %w", err)
+		return nil, fmt.Errorf("hash the state: %w", err)
 	}
-	e.due = nil
 	f.result = consensus.Result{State: root, Patch: patch, Nonces: e.nonces.Hash(), Users: inputs.UserHash(a.users), Inputs: a.sel.InputHash()}
 	f.seal()
 	if patch != h.Result.Patch {
 		content, err := readPatch(run.Dir())
 		if err != nil || statefs.HashPatch(content) != patch {
-			return fmt.Errorf("read the changed patch.cfg: %w", cmp.Or(err, errors.New("it has changed again")))
+			return nil, fmt.Errorf("read the changed patch.cfg: %w", cmp.Or(err, errors.New("it has changed again")))
 		}
 		if err := e.n.patches.put(patch, content); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	e.finished = f
-	e.n.do(func(l *loop) { l.executed(h.Height, f.result) })
-	return nil
+	return f, nil
 }
 
 // seal computes what users can check the outputs by.
@@ -581,9 +603,9 @@ func (e *executor) report(seq uint64, res *contract.Result) {
 }
 
 // contract executes the contract for a closed ledger.
-func (e *executor) contract(ctx context.Context, a *attempt, dir string) (contract.Result, error) {
+func (e *executor) contract(ctx context.Context, a *attempt, on statefs.Run) (contract.Result, error) {
 	t, h := a.task, &a.Header
-	run := e.n.describe(t.conf, contract.Consensus, dir)
+	run := e.n.describe(t.conf, contract.Consensus, on.Dir())
 	run.LedgerSeq, run.LedgerHash, run.Timestamp = h.Height, t.Hash, h.Time
 	run.Users = merge(a.users, a.sel.Users)
 	for _, m := range t.conf.Contract.UNL {
@@ -601,8 +623,19 @@ func (e *executor) contract(ctx context.Context, a *attempt, dir string) (contra
 	}
 	e.setCurrent(x, h.Height)
 	e.npl.begin(t.Hash, x)
+	// A folder that has lost its process is of no use to the contract, and what
+	// it still writes must not reach the next one.
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-goneOf(on):
+			x.Kill()
+		case <-done:
+		}
+	}()
 	res := x.Wait()
-	e.npl.end(t.Hash)
+	close(done)
+	e.npl.end(t.Hash, !isGone(on))
 	e.setCurrent(nil, 0)
 	return res, nil
 }
@@ -687,6 +720,15 @@ func (e *executor) read(ctx context.Context, user key.Public, content []byte) ([
 		return nil, fmt.Errorf("open the agreed state: %w", err)
 	}
 	defer view.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-goneOf(view):
+			cancel(remote.ErrGone)
+		case <-ctx.Done():
+		}
+	}()
 	run := e.n.describe(conf, contract.ReadRequest, view.Dir())
 	run.Users = []contract.UserIO{{Key: user, Inputs: [][]byte{content}}}
 	for _, m := range conf.Contract.UNL {
@@ -699,6 +741,8 @@ func (e *executor) read(ctx context.Context, user key.Public, content []byte) ([
 	}
 	e.log.Debug("read request", "elapsed", time.Since(start), "outputs", len(res.Outputs))
 	switch {
+	case errors.Is(context.Cause(ctx), remote.ErrGone):
+		return nil, remote.ErrGone
 	case res.StartError != nil:
 		return nil, res.StartError
 	case res.TimedOut:

@@ -49,6 +49,8 @@ type Options struct {
 	// Metrics is the local address, host:port, at which counters are served in
 	// the text form of Prometheus; empty for none.
 	Metrics string
+	// State says who keeps the contract's state.
+	State StateOptions
 
 	tune tuning // for tests
 }
@@ -320,7 +322,7 @@ func decodeLast(r ledger.Recovered) (consensus.Header, consensus.Certificate, er
 
 // openState opens the contract's folder. The last ledger says what it should
 // hold, in case the node died between that ledger and its consequences.
-func openState(ctx context.Context, n *node, conf *config.Config, last *consensus.Header) (*statefs.Dir, error) {
+func openState(ctx context.Context, n *node, conf *config.Config, last *consensus.Header) (statefs.State, error) {
 	c := statefs.Config{Dir: n.dir.ContractFS(), Log: n.log}
 	if uid, gid, ok := conf.Contract.User(); ok {
 		c.Owner = &statefs.Owner{UID: int(uid), GID: int(gid)}
@@ -329,7 +331,7 @@ func openState(ctx context.Context, n *node, conf *config.Config, last *consensu
 	if c.Confirmed, err = n.confirmed(last); err != nil {
 		return nil, err
 	}
-	return statefs.OpenDir(ctx, c)
+	return openBackend(ctx, n, conf, c)
 }
 
 // complete fetches the agreed configuration from peers when the node ended, the

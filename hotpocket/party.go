@@ -16,7 +16,10 @@ const (
 	// maxEarly bounds the NPL messages kept for a run that has not begun here.
 	maxEarly      = 1024
 	maxEarlyBytes = 8 << 20
-	nplTag        = "evernode hotpocket node party line signature v1\xff"
+	// maxSent bounds what is remembered of a run's own packets, should it have to
+	// be repeated.
+	maxSent = 64 << 10
+	nplTag  = "evernode hotpocket node party line signature v1\xff"
 )
 
 // party is the node party line (NPL): messages among the contracts of the
@@ -25,12 +28,15 @@ type party struct {
 	e   *executor
 	seq atomic.Uint64
 
-	mu    sync.Mutex
-	run   digest.Hash // the ledger being executed
-	exec  *contract.Execution
-	ended digest.Hash // the ledger executed before
-	early []nplMessage
-	bytes int
+	mu      sync.Mutex
+	run     digest.Hash // the ledger being executed
+	exec    *contract.Execution
+	ended   digest.Hash // the ledger executed before
+	early   []nplMessage
+	bytes   int
+	heard   []nplMessage  // what has been delivered to the run; see end
+	sent    []digest.Hash // what contracts of ledger sentFor have sent, in order
+	sentFor digest.Hash
 }
 
 // nplMessage is a packet of one member's contract. Seq makes equal packets
@@ -74,7 +80,8 @@ func decodeNPL(b []byte) (m nplMessage, err error) {
 }
 
 // sender returns what a run sends NPL messages with: nothing for a node that is
-// not a validating member.
+// not a validating member. A run that is repeated does not send again what the
+// one before has sent.
 func (p *party) sender(t task) func([]byte) {
 	n := p.e.n
 	if !n.validates(t.conf) {
@@ -84,30 +91,62 @@ func (p *party) sender(t task) func([]byte) {
 	if t.conf.Contract.NPL.Mode == "public" {
 		scope = mesh.ScopeAll
 	}
+	at := 0
 	return func(packet []byte) {
+		if p.already(t.Hash, at, packet) {
+			at++
+			return
+		}
+		at++
 		m := nplMessage{author: n.key.Public(), ledger: t.Hash, seq: p.seq.Add(1), packet: packet}
 		m.sig = n.key.Sign(m.signed(t.conf.Contract.ID))
 		n.mesh.Flood(m.author, kindNPL, m.encode(), scope)
 	}
 }
 
+// already notes the packet that a run of a ledger sends, the at-th, and reports
+// whether an earlier run of it has sent the same.
+func (p *party) already(ledger digest.Hash, at int, packet []byte) bool {
+	h := digest.Sum(packet)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sentFor != ledger {
+		p.sentFor, p.sent = ledger, p.sent[:0]
+	}
+	if at < len(p.sent) && p.sent[at] == h {
+		return true
+	}
+	if at <= len(p.sent) && at < maxSent {
+		p.sent = append(p.sent[:at], h)
+	}
+	return false
+}
+
 // begin delivers to a run what came before it began.
 func (p *party) begin(ledger digest.Hash, x *contract.Execution) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.run, p.exec = ledger, x
-	for _, m := range p.early {
+	p.run, p.exec, p.heard = ledger, x, nil
+	early := p.early
+	p.early, p.bytes = nil, 0
+	for _, m := range early {
 		if m.ledger == ledger {
 			p.deliver(m)
 		}
 	}
-	p.early, p.bytes = nil, 0
 }
 
-func (p *party) end(ledger digest.Hash) {
+// end takes a run from the line. One that has to be repeated hears again what it
+// has heard.
+func (p *party) end(ledger digest.Hash, final bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.exec, p.ended = nil, ledger
+	p.exec = nil
+	if final {
+		p.ended, p.heard = ledger, nil
+		return
+	}
+	p.run, p.early, p.heard = digest.Hash{}, p.heard, nil
 }
 
 // receive takes a message that another node's contract sent. Its signature is
@@ -128,6 +167,10 @@ func (p *party) receive(m nplMessage) {
 }
 
 func (p *party) deliver(m nplMessage) {
+	if len(p.heard) < maxEarly && p.bytes+len(m.packet) <= maxEarlyBytes {
+		p.heard = append(p.heard, m)
+		p.bytes += len(m.packet)
+	}
 	if err := p.exec.DeliverNPL(m.author, m.packet); err != nil {
 		p.e.log.Warn("malformed NPL packet", "from", m.author.Short(), "err", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"evernode/hotpocket/control"
 	"evernode/hotpocket/inputs"
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/statefs/remote"
 	"evernode/internal/digest"
 	"evernode/internal/usermsg"
 )
@@ -143,5 +144,9 @@ func (n *node) Status(context.Context) (control.Status, error) {
 		}
 	}
 	s.Sync = n.syncing.Load()
+	s.Trouble = n.exec.trouble.now(n.exec.state)
+	if r, ok := n.exec.state.(*remote.State); ok {
+		s.StateRestarts = r.Restarts()
+	}
 	return s, nil
 }

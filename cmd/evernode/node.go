@@ -15,7 +15,7 @@ func nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Make and run a single node",
 	}
-	cmd.AddCommand(nodeNewCommand(), nodeRekeyCommand(), nodeRunCommand(), versionCommand("version"))
+	cmd.AddCommand(nodeNewCommand(), nodeRekeyCommand(), nodeRunCommand(), nodeStateCommand(), versionCommand("version"))
 	return cmd
 }
 

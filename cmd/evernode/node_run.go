@@ -27,15 +27,24 @@ const (
 )
 
 func nodeRunCommand() *cobra.Command {
-	return &cobra.Command{
+	var state hotpocket.StateOptions
+	cmd := &cobra.Command{
 		Use:   "run DIR",
 		Short: "Run the node in a folder until it is told to stop",
 		Long: `Run the node in the folder DIR in the foreground. Ctrl-C and SIGTERM stop it
-cleanly, with exit code 0.`,
+cleanly, with exit code 0.
+
+The contract's state is kept by a process of its own, which the node starts and
+supervises, or by one that evernode node state has started and --state-socket
+names. --state-backend chooses how: fuse is a file system of ours, dir a plain
+folder for machines without FUSE. Both lead to the same results.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			dir, err := filepath.Abs(args[0])
 			if err != nil {
+				return err
+			}
+			if err := checkBackend(state.Backend); err != nil {
 				return err
 			}
 			c, err := config.Load(dir)
@@ -62,7 +71,12 @@ cleanly, with exit code 0.`,
 			if got, err := contract.RaiseFileLimit(openFiles); err != nil && got < fewFiles {
 				log.Warn("this limits how many users can be connected to the cluster", "err", err)
 			}
-			return hotpocket.Run(cmd.Context(), dir, hotpocket.Options{Version: version(), Log: log})
+			state.Command = stateCommand()
+			return hotpocket.Run(cmd.Context(), dir, hotpocket.Options{Version: version(), Log: log, State: state})
 		},
 	}
+	flags := cmd.Flags()
+	flags.StringVar(&state.Backend, "state-backend", "", "how the state is kept: `fuse|dir` (default: hpfs.backend in hp.cfg)")
+	flags.StringVar(&state.Socket, "state-socket", "", "`PATH` of the socket of a state process that runs already (default: hpfs.socket in hp.cfg)")
+	return cmd
 }

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,8 @@ const (
 	DefaultLedgersPerRoundtime = 10
 	// DefaultMaxMessage is what a message size limit of 0 stands for, in bytes.
 	DefaultMaxMessage = 5 << 20
+	// DefaultBackend is how the state is kept when nothing is said.
+	DefaultBackend = "dir"
 	// MaxFileSize bounds hp.cfg, patch.cfg and hp.cfg.override, in bytes.
 	MaxFileSize = 4 << 20
 	// BinPathPlaceholder is what a new hp.cfg has in place of a contract.
@@ -141,12 +144,20 @@ type User struct {
 	ConcurrentReadRequests  int // 0 to 32; 0: no read requests
 }
 
-// HPFS is kept for files of the original; External says there that somebody
-// else mounts the state file system.
+// HPFS is how the contract's state is kept. External and LogLevel are kept for
+// files of the original, where External says that somebody else mounts the state
+// file system.
 type HPFS struct {
+	Backend  string // "fuse" or "dir"
+	Socket   string // of a state process that somebody else starts; "": the node's own
+	RunAs    string // "uid:gid" of the node's own state process, or ""
 	External bool
 	LogLevel string // "dbg", "inf", "wrn" or "err"
 }
+
+// User returns the user and group under which the state's process runs; ok is
+// false when it runs under the node's own.
+func (h HPFS) User() (uid, gid uint32, ok bool) { return parseRunAs(h.RunAs) }
 
 // Log is the node's own log.
 type Log struct {
@@ -209,7 +220,7 @@ func defaults() *Config {
 			PeerDiscovery: PeerDiscovery{Enabled: true, Interval: 30 * time.Second},
 		},
 		User: User{Port: 8080, Listen: true, ConcurrentReadRequests: 4},
-		HPFS: HPFS{LogLevel: "wrn"},
+		HPFS: HPFS{Backend: DefaultBackend, LogLevel: "wrn"},
 		Log: Log{
 			Level:            "inf",
 			MaxMBytesPerFile: 5,
@@ -229,6 +240,9 @@ func (c *Config) bind(b binder) {
 	b.section("hpfs", func(b binder) {
 		b.field("external", flag(&c.HPFS.External))
 		b.section("log", func(b binder) { b.field("log_level", oneOf(&c.HPFS.LogLevel, logLevels...)) })
+		b.field("backend", ours(oneOf(&c.HPFS.Backend, "fuse", "dir")))
+		b.field("socket", ours(text(&c.HPFS.Socket, `a path from / on, or ""`, func(s string) bool { return s == "" || filepath.IsAbs(s) })))
+		b.field("run_as", ours(text(&c.HPFS.RunAs, `"uid:gid" in numbers, or ""`, isRunAs)))
 	})
 	b.section("log", func(b binder) {
 		b.field("log_level", oneOf(&c.Log.Level, logLevels...))
@@ -255,10 +269,7 @@ func (n *Node) bind(b binder) {
 func (c *Contract) bind(b binder) {
 	b.field("id", required(nonEmpty(&c.ID)))
 	b.field("execute", flag(&c.Execute))
-	b.field("run_as", text(&c.RunAs, `"uid:gid" in numbers, or ""`, func(s string) bool {
-		_, _, ok := parseRunAs(s)
-		return s == "" || ok
-	}))
+	b.field("run_as", text(&c.RunAs, `"uid:gid" in numbers, or ""`, isRunAs))
 	b.section("log", func(b binder) {
 		b.field("enable", flag(&c.Log.Enable))
 		b.field("max_mbytes_per_file", whole(&c.Log.MaxMBytesPerFile, 0, 1<<20))
@@ -438,6 +449,11 @@ func parseVersion(s string) (version [3]uint64, ok bool) {
 		version[i] = n
 	}
 	return version, true
+}
+
+func isRunAs(s string) bool {
+	_, _, ok := parseRunAs(s)
+	return s == "" || ok
 }
 
 func parseRunAs(s string) (uid, gid uint32, ok bool) {

@@ -66,6 +66,11 @@ type Status struct {
 	Diverged        uint64   `json:"diverged"`    // runs since the start whose result was not the agreed one
 	FailedRuns      uint64   `json:"failed_runs"` // runs since the start without an agreed result
 
+	// Trouble says what keeps the node from executing or keeping the contract's
+	// state (its process is gone, its disk is full); "" while nothing does.
+	Trouble       string `json:"trouble,omitempty"`
+	StateRestarts uint64 `json:"state_restarts"` // how often the state's process had to be started again
+
 	// Sync is nil while the node has all it needs.
 	Sync *Sync `json:"sync,omitempty"`
 }

@@ -17,6 +17,9 @@ import (
 // ChildFD is the descriptor under which a child finds its end of the socket.
 const ChildFD = 3
 
+// selfExe is this process's program, also when its file has been replaced.
+const selfExe = "/proc/self/exe"
+
 // Child starts the state's process as a child, in a process group of its own so
 // that a Ctrl-C meant for the node does not reach it. It ends when its
 // connection does, so also when the node is killed.
@@ -53,6 +56,9 @@ func (c *Child) Connect(ctx context.Context) (Conn, error) {
 	}
 	defer in.Close()
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
+	if c.Argv[0] == selfExe {
+		cmd.Args[0] = os.Args[0] // what people look for in a list of processes
+	}
 	cmd.Env, cmd.Dir = c.Env, c.Dir
 	cmd.Stdout, cmd.Stderr = in, in
 	cmd.ExtraFiles = []*os.File{theirs}

@@ -1,0 +1,67 @@
+package hotpocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"evernode/hotpocket/config"
+	"evernode/hotpocket/statefs"
+	"evernode/hotpocket/statefs/backend"
+	"evernode/hotpocket/statefs/remote"
+)
+
+// StateOptions say who keeps the contract's state.
+type StateOptions struct {
+	// Command starts a process of this program that keeps a state (evernode node
+	// state); what it needs to know is appended. Without it this process keeps
+	// the state itself, in a plain folder: for tests and for programs that embed
+	// a node.
+	Command []string
+	// Backend and Socket override hpfs.backend and hpfs.socket when not empty.
+	Backend, Socket string
+}
+
+// openBackend opens the state in the way that options and configuration ask for.
+func openBackend(ctx context.Context, n *node, conf *config.Config, c statefs.Config) (statefs.State, error) {
+	o := n.opt.State
+	kind, socket := conf.HPFS.Backend, conf.HPFS.Socket
+	if o.Backend != "" {
+		kind = o.Backend
+	}
+	if o.Socket != "" {
+		socket = o.Socket
+	}
+	rc := remote.Config{Dir: c.Dir, Confirmed: c.Confirmed, Owner: c.Owner, Log: n.log}
+	switch {
+	case socket != "":
+		rc.Connector = &remote.Dialer{Path: socket}
+	case len(o.Command) == 0:
+		return statefs.OpenDir(ctx, c)
+	default:
+		// So that whoever looks for what works in a node's folder finds it there.
+		if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+			return nil, err
+		}
+		child := &remote.Child{
+			Argv: append(append([]string(nil), o.Command...), "--dir", c.Dir, "--backend", kind),
+			Dir:  c.Dir,
+			Log:  n.log.With("process", "state"),
+		}
+		if uid, gid, ok := conf.HPFS.User(); ok {
+			child.User = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}
+		}
+		rc.Connector = child
+	}
+	s, err := remote.Open(ctx, rc)
+	if errors.Is(err, remote.ErrUnavailable) && kind == backend.FUSE {
+		return nil, fmt.Errorf("%w. Run the node where it may mount: /dev/fuse must be there and the node be root (in a container: --device /dev/fuse --cap-add SYS_ADMIN), "+
+			"or fusermount3 be installed; or keep the state in a plain folder, slower but with the same results: --state-backend dir, or hpfs.backend in hp.cfg", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
