@@ -133,7 +133,7 @@ func TestLifeOfACluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Contract.Member(cfg.Node.PublicKey) || len(cfg.Contract.UNL) != 3 || len(cfg.Mesh.KnownPeers) != 3 ||
+	if cfg.Contract.Member(cfg.Node.PublicKey) || len(cfg.Contract.UNL) != 1 || len(cfg.Mesh.KnownPeers) != 1 ||
 		cfg.Contract.ID != again.state.ContractID || cfg.Contract.BinPath != config.BinPathPlaceholder {
 		t.Errorf("the spawned node knows %s", cfg.Contract.Patch.Text())
 	}

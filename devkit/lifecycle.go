@@ -170,9 +170,9 @@ func (c *Cluster) haltOne(ctx context.Context, i int) error {
 	return nil
 }
 
-// Spawn adds a node that is no member and knows only the contract's id, the UNL
-// and the members' addresses; everything else it fetches. It returns the node's
-// number when the node follows the others.
+// Spawn adds a node that is no member and knows only the contract's id, the
+// address of one node and the public key of one member; everything else it finds
+// out and fetches. It returns the node's number when the node follows the others.
 func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 	err = c.exclusively(func() error {
 		if !c.state.Deployed {
@@ -189,6 +189,10 @@ func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 		if !first.Contract.Consensus.Public() {
 			return errors.New("the contract keeps its consensus private (contract.consensus.mode), so nobody but members can follow; set it to public in hp.cfg.override and deploy again")
 		}
+		peer, member, err := c.sponsors(ctx)
+		if err != nil {
+			return err
+		}
 		c.state.Nodes = append(c.state.Nodes, record{})
 		if err := c.freePorts([]int{n}, nil); err != nil {
 			return err
@@ -196,15 +200,12 @@ func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 		if err := removeTree(c.NodeDir(n)); err != nil {
 			return err
 		}
-		cfg, err := config.Create(c.NodeDir(n), time.Now())
+		cfg, err := config.Newcomer(first.Contract.ID, []string{c.peerAddr(peer)}, []key.Public{member})
 		if err != nil {
 			return err
 		}
-		cfg.Contract.ID = first.Contract.ID
-		cfg.Contract.UNL = first.Contract.UNL
 		cfg.User.Port, cfg.Mesh.Port = c.state.UserPort+n-1, c.state.PeerPort+n-1
-		cfg.Mesh.KnownPeers = c.peersOf(n)
-		if err := cfg.Save(c.NodeDir(n)); err != nil {
+		if err := cfg.CreateIn(c.NodeDir(n), time.Now()); err != nil {
 			return err
 		}
 		if err := c.save(); err != nil {
@@ -219,6 +220,28 @@ func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 		})
 	})
 	return n, err
+}
+
+// sponsors returns a node that runs and the key of a member that does, the first
+// of each.
+func (c *Cluster) sponsors(ctx context.Context) (peer int, member key.Public, err error) {
+	all, err := c.Status(ctx)
+	if err != nil {
+		return 0, key.Public{}, err
+	}
+	for _, n := range all {
+		if !n.Running || n.silent != "" {
+			continue
+		}
+		if peer == 0 {
+			peer = n.Node
+		}
+		if n.member {
+			member, err = key.ParsePublic(n.PublicKey)
+			return peer, member, err
+		}
+	}
+	return 0, key.Public{}, errors.New("no member of the cluster runs, so nobody could be followed; start them with: evernode dev start")
 }
 
 // Clean stops all nodes and removes the cluster. What it did not put into the

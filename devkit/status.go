@@ -29,6 +29,8 @@ type NodeStatus struct {
 	VoteStatus  string `json:"vote_status"` // "unknown", "unreliable", "desync" or "synced"
 	Peers       int    `json:"peers"`       // connected peers
 	Users       int    `json:"users"`       // connected users
+	// Sync is what the node is fetching, absent when it has all it needs.
+	Sync *control.Sync `json:"sync,omitempty"`
 
 	member bool
 	silent string // why a running node did not answer
@@ -70,7 +72,7 @@ func (c *Cluster) nodeStatus(ctx context.Context, i int, cfg *config.Config) Nod
 	}
 	n.LedgerSeqNo, n.LedgerHash = s.LedgerSeqNo, s.LedgerHash
 	n.StateHash, n.PatchHash, n.VoteStatus = s.StateHash, s.PatchHash, s.VoteStatus
-	n.Peers, n.Users = s.Peers, s.Users
+	n.Peers, n.Users, n.Sync = s.Peers, s.Users, s.Sync
 	return n
 }
 
@@ -99,9 +101,20 @@ func WriteTable(w io.Writer, nodes []NodeStatus) error {
 			continue
 		}
 		fmt.Fprintf(t, "%s\tyes\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", name, n.LedgerSeqNo, short(n.LedgerHash), short(n.StateHash),
-			n.VoteStatus, n.Peers, n.Users, n.UserPort, n.PeerPort, n.PID)
+			n.VoteStatus+progress(n.Sync), n.Peers, n.Users, n.UserPort, n.PeerPort, n.PID)
 	}
 	return t.Flush()
+}
+
+// progress is what a person is told of what a node fetches.
+func progress(s *control.Sync) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.Total == 0:
+		return fmt.Sprintf(" (%s: %.1f MB)", s.What, float64(s.Done)/1e6)
+	}
+	return fmt.Sprintf(" (%s: %.1f of %.1f MB)", s.What, float64(s.Done)/1e6, float64(s.Total)/1e6)
 }
 
 // short is the part of a hash that a person compares.

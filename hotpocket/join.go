@@ -90,7 +90,7 @@ func (s *seeker) find(ctx context.Context) (*anchor, error) {
 			return a, nil
 		}
 		if ctx.Err() != nil {
-			return nil, errors.Join(ctx.Err(), err)
+			return nil, fmt.Errorf("%w; %w", ctx.Err(), err)
 		}
 		var no *RefusedError
 		if errors.As(err, &no) && time.Since(began) >= seekSettle {
@@ -102,7 +102,7 @@ func (s *seeker) find(ctx context.Context) (*anchor, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), err)
+			return nil, fmt.Errorf("%w; %w", ctx.Err(), err)
 		case <-time.After(wait):
 		}
 	}
@@ -118,6 +118,7 @@ func (s *seeker) try(ctx context.Context) (*anchor, error) {
 	var first attestation
 	var by []key.Public
 	var problems []string
+	private := false
 	for _, member := range s.base.Contract.UNL {
 		a, err := s.attest(ctx, member, first.height)
 		if ctx.Err() != nil {
@@ -125,6 +126,8 @@ func (s *seeker) try(ctx context.Context) (*anchor, error) {
 		}
 		switch {
 		case err != nil:
+			var remote *mesh.RemoteError
+			private = private || errors.As(err, &remote) && remote.Text == ErrPrivate.Error()
 			problems = append(problems, fmt.Sprintf("member %s: %v", member, err))
 			continue
 		case len(by) == 0:
@@ -136,6 +139,9 @@ func (s *seeker) try(ctx context.Context) (*anchor, error) {
 		if by = append(by, member); len(by) == s.need() {
 			break
 		}
+	}
+	if len(by) < s.need() && private {
+		return nil, fmt.Errorf("%w; this node's key %s has to be put into the UNL by the contract first", ErrPrivate, s.base.Node.PublicKey)
 	}
 	if len(by) < s.need() {
 		return nil, s.explain(ctx, by, problems)
@@ -202,7 +208,7 @@ func (s *seeker) attest(ctx context.Context, member key.Public, height uint64) (
 // explain says why too few have vouched. When all who answer agree that the
 // trusted keys are not of members, that is a refusal.
 func (s *seeker) explain(ctx context.Context, by []key.Public, problems []string) error {
-	var told []string
+	told := make(map[string]int)
 	peers := s.peersFrom(nil)
 	for _, p := range peers[:min(len(peers), maxAsked)] {
 		members, err := s.claimed(ctx, p)
@@ -219,15 +225,18 @@ func (s *seeker) explain(ctx context.Context, by []key.Public, problems []string
 			}
 		}
 		if in >= s.need() {
-			told = nil
+			clear(told)
 			break
 		}
-		told = append(told, fmt.Sprintf("peer %s follows a chain of this contract id of whose %d members %s is none", p.Short(), len(members), strings.Join(out, ", ")))
+		told[fmt.Sprintf("a chain of this contract id of whose %d members %s is none", len(members), strings.Join(out, ", "))]++
 	}
 	text := fmt.Sprintf("%d of the %d trusted members (contract.unl in hp.cfg) have vouched for a ledger, %d have to: %s",
 		len(by), len(s.base.Contract.UNL), s.need(), strings.Join(problems, "; "))
 	if len(told) > 0 {
-		return refused("%s. %s. Check the key that you were given, and whether the peer is one of the chain that you want", text, strings.Join(told, "; "))
+		for chain, peers := range told {
+			text += fmt.Sprintf("; %d connected peers follow %s", peers, chain)
+		}
+		return refused("%s. Check the key that you were given, and whether the peer is one of the chain that you want", text)
 	}
 	return errors.New(text)
 }

@@ -233,7 +233,9 @@ func (n *node) changePeers(c contract.PeerChange) {
 
 var (
 	errNotHeld = errors.New("not held")
-	errPrivate = errors.New("only members may follow this chain (consensus.mode is private)")
+	// ErrPrivate is what a peer answers, and is wrapped by the error of a node that
+	// cannot join before the contract has put its key into the UNL.
+	ErrPrivate = errors.New("only members may follow this chain (consensus.mode is private)")
 )
 
 // Serve implements mesh.Handler.
@@ -242,7 +244,7 @@ func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, paylo
 		return nil, errNotHeld
 	}
 	if !n.admits(from) {
-		return nil, errPrivate
+		return nil, ErrPrivate
 	}
 	switch kind {
 	case kindLedgers:

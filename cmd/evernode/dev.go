@@ -230,9 +230,10 @@ func devSpawnCommand(f *devFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "spawn",
 		Short: "Add a node that is no member and fetches everything from the others",
-		Long: `Add a node that is no member and knows only the contract's id, the UNL and the
-members' addresses; it fetches code, state and configuration from the others. To
-make it a member, have the contract add its public key to the UNL.`,
+		Long: `Add a node that is no member and knows only the contract's id, the address of one
+node and the public key of one member. It finds the others, verifies by that key
+who they are, and fetches code, state and configuration. To make it a member, have
+the contract add its public key to the UNL.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.open(cmd)

@@ -15,7 +15,7 @@ func nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Make and run a single node",
 	}
-	cmd.AddCommand(nodeNewCommand(), nodeRekeyCommand(), nodeRunCommand(), nodeStateCommand(), versionCommand("version"))
+	cmd.AddCommand(nodeNewCommand(), nodeJoinCommand(), nodeRekeyCommand(), nodeRunCommand(), nodeStateCommand(), versionCommand("version"))
 	return cmd
 }
 
@@ -52,8 +52,9 @@ func nodeRekeyCommand() *cobra.Command {
 public key in the place of the old one in its own UNL. Other members must put it
 into theirs. The hp.cfg with the old keys stays in DIR/cfg as hp.cfg.before-rekey.
 
-Once there are ledgers they say who is a member, so a node that has some gets no
-new keys, unless --force says that you have seen to that.`,
+Once there are ledgers they say who is a member, so a member that has some gets no
+new keys, unless --force says that you have seen to that. A node that only follows
+gets new ones at any time.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := config.Rekey(args[0], time.Now(), force)

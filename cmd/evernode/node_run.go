@@ -28,6 +28,7 @@ const (
 
 func nodeRunCommand() *cobra.Command {
 	var state hotpocket.StateOptions
+	var metrics string
 	cmd := &cobra.Command{
 		Use:   "run DIR",
 		Short: "Run the node in a folder until it is told to stop",
@@ -72,11 +73,12 @@ folder for machines without FUSE. Both lead to the same results.`,
 				log.Warn("this limits how many users can be connected to the cluster", "err", err)
 			}
 			state.Command = stateCommand()
-			return hotpocket.Run(cmd.Context(), dir, hotpocket.Options{Version: version(), Log: log, State: state})
+			return hotpocket.Run(cmd.Context(), dir, hotpocket.Options{Version: version(), Log: log, Metrics: metrics, State: state})
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&state.Backend, "state-backend", "", "how the state is kept: `fuse|dir` (default: hpfs.backend in hp.cfg)")
 	flags.StringVar(&state.Socket, "state-socket", "", "`PATH` of the socket of a state process that runs already (default: hpfs.socket in hp.cfg)")
+	flags.StringVar(&metrics, "metrics", "", "serve counters for Prometheus at this `ADDRESS` of this machine, as 127.0.0.1:9090")
 	return cmd
 }

@@ -29,27 +29,70 @@ const certificateLife = 10 * 365 * 24 * time.Hour
 // Create makes the folder of a new node: fresh keys, a random contract id, a
 // UNL of itself, and a certificate for users (section 3.1). dir may exist if it
 // is empty. When it fails it leaves nothing behind.
-func Create(dir string, now time.Time) (c *Config, err error) {
-	entries, err := os.ReadDir(dir)
-	existed := err == nil
-	switch {
-	case existed && len(entries) > 0:
-		return nil, fmt.Errorf("%s is there already and is not empty; choose another folder or remove it", dir)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+func Create(dir string, now time.Time) (*Config, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("make a contract id: %w", err)
 	}
 	private, err := key.Generate()
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fmt.Errorf("make a contract id: %w", err)
+	c := New(private, id.String())
+	if err := c.CreateIn(dir, now); err != nil {
+		return nil, err
 	}
-	c = New(private, id.String())
+	return c, nil
+}
+
+// Newcomer returns the configuration of a new node that joins a contract of
+// which it knows the id, addresses of peers and public keys of members, at least
+// one of each. Until the node has joined, its UNL is these members, whom it
+// trusts; everything else it learns from the others.
+func Newcomer(contractID string, peers []string, trusted []key.Public) (*Config, error) {
+	private, err := key.Generate()
+	if err != nil {
+		return nil, err
+	}
+	c := New(private, contractID)
+	c.Contract.UNL = nil
+	for _, k := range trusted {
+		if !slices.Contains(c.Contract.UNL, k) { // nobody counts twice
+			c.Contract.UNL = append(c.Contract.UNL, k)
+		}
+	}
+	c.Mesh.KnownPeers = slices.Clone(peers)
+	switch {
+	case len(peers) == 0:
+		return nil, errors.New("a node that joins needs the address of at least one peer")
+	case len(trusted) == 0:
+		return nil, errors.New("a node that joins needs the public key of at least one member")
+	}
+	return c, c.Validate()
+}
+
+// Vacant reports, as an error, why no node can be made in dir.
+func Vacant(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case err == nil && len(entries) > 0:
+		return fmt.Errorf("%s is there already and is not empty; choose another folder or remove it", dir)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return nil
+}
+
+// CreateIn makes the folder of a node with this configuration, as Create does.
+func (c *Config) CreateIn(dir string, now time.Time) (err error) {
+	if err := Vacant(dir); err != nil {
+		return err
+	}
+	_, err = os.Stat(dir)
+	existed := err == nil
 	// The folder's mode is the operator's choice when it was there already.
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		if err == nil {
@@ -66,22 +109,19 @@ func Create(dir string, now time.Time) (c *Config, err error) {
 	l := Layout(dir)
 	for _, folder := range []string{l.join("cfg"), l.SeedState(), l.LedgerFS(), l.ContractLog()} {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return nil, err
+			return err
 		}
 		// The state folder's mode is agreed on, so it must not depend on the
 		// umask of whoever makes the node.
 		if err := os.Chmod(folder, 0o755); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := writeCertificate(l, c.Node.PublicKey, now); err != nil {
-		return nil, err
+		return err
 	}
 	// Last, because a folder with hp.cfg counts as a whole node's.
-	if err := c.Save(dir); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c.Save(dir)
 }
 
 // ErrLedgers is wrapped by the error of Rekey for a node that has ledgers, or
@@ -97,7 +137,9 @@ var ErrLedgers = errors.New("the node has been started and may have ledgers")
 // or .before-rekey.2 and so on when there is one already: no private key is
 // ever lost. Once there are ledgers they say who is a member, not hp.cfg, so
 // that a node with a new key would be none; it then fails with ErrLedgers
-// unless forced.
+// unless forced. A node that is not in the UNL of its hp.cfg, because it follows
+// or is about to join, has no place to give up: it gets new keys at any time, and
+// the UNL stays.
 func Rekey(dir string, now time.Time, force bool) (c *Config, err error) {
 	lock, err := Acquire(dir)
 	if err != nil {
@@ -111,23 +153,22 @@ func Rekey(dir string, now time.Time, force bool) (c *Config, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if ledgers && !force {
+	old := c.Node.PublicKey
+	at := slices.Index(c.Contract.UNL, old)
+	if at >= 0 && ledgers && !force {
 		return nil, fmt.Errorf("%w in %s: ledgers name the members by their keys, and with a new key this node would be none of them; "+
 			"when it has not closed a ledger yet, remove its ledger_fs first; to start the chain anew, "+
 			"first remove contract_fs and ledger_fs on all members", ErrLedgers, dir)
-	}
-	old := c.Node.PublicKey
-	at := slices.Index(c.Contract.UNL, old)
-	if at < 0 {
-		return nil, fmt.Errorf("the node's own key %s is not in contract.unl; put it there or make a new node", old)
 	}
 	private, err := key.Generate()
 	if err != nil {
 		return nil, err
 	}
 	c.Node.PrivateKey, c.Node.PublicKey = private, private.Public()
-	c.Contract.UNL = slices.Clone(c.Contract.UNL)
-	c.Contract.UNL[at] = private.Public()
+	if at >= 0 {
+		c.Contract.UNL = slices.Clone(c.Contract.UNL)
+		c.Contract.UNL[at] = private.Public()
+	}
 	if err := keepOld(dir); err != nil {
 		return nil, err
 	}

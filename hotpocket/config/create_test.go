@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"evernode/hotpocket/key"
 )
 
 func TestCreateMakesAWholeNode(t *testing.T) {
@@ -106,16 +109,57 @@ func TestRekey(t *testing.T) {
 		t.Error("the certificate still names the old key")
 	}
 
-	loaded.Contract.UNL = loaded.Contract.UNL[1:]
+	// A node that only follows leaves the UNL alone, ledgers or not.
+	loaded.Contract.UNL = []key.Public{other}
 	if err := loaded.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Rekey(dir, time.Now(), false); err == nil || !strings.Contains(err.Error(), "not in contract.unl") {
-		t.Errorf("rekey of a node outside its UNL: %v", err)
+	if err := os.MkdirAll(filepath.Join(Layout(dir).LedgerFS(), "store", "journal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	last, err := Rekey(dir, time.Now(), false)
+	if err != nil {
+		t.Fatalf("rekey of a node outside its UNL: %v", err)
+	}
+	if last.Node.PublicKey == after.Node.PublicKey || !slices.Equal(last.Contract.UNL, []key.Public{other}) {
+		t.Errorf("key %s, UNL %v", last.Node.PublicKey, last.Contract.UNL)
 	}
 }
 
 // Once there are ledgers, a new key makes a node a stranger to its cluster.
+func TestNewcomer(t *testing.T) {
+	member := testKey(t, 9).Public()
+	c, err := Newcomer("id", []string{"a:1"}, []key.Public{member})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "node")
+	if err := c.CreateIn(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(dir)
+	if err != nil || got.Contract.ID != "id" || !slices.Equal(got.Contract.UNL, []key.Public{member}) || !slices.Equal(got.Mesh.KnownPeers, []string{"a:1"}) ||
+		got.Node.PublicKey == member {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := c.CreateIn(dir, time.Now()); err == nil {
+		t.Error("a folder that is not empty was taken")
+	}
+	if c, err := Newcomer("id", []string{"a:1"}, []key.Public{member, member}); err != nil || len(c.Contract.UNL) != 1 {
+		t.Errorf("a key given twice: %v", err)
+	}
+	for i, bad := range []func() (*Config, error){
+		func() (*Config, error) { return Newcomer("", []string{"a:1"}, []key.Public{member}) },
+		func() (*Config, error) { return Newcomer("id", nil, []key.Public{member}) },
+		func() (*Config, error) { return Newcomer("id", []string{"a:1"}, nil) },
+		func() (*Config, error) { return Newcomer("id", []string{"a"}, []key.Public{member}) },
+	} {
+		if _, err := bad(); err == nil {
+			t.Errorf("number %d is accepted", i)
+		}
+	}
+}
+
 func TestRekeyRefusesANodeWithLedgers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "node")
 	if _, err := Create(dir, time.Now()); err != nil {
