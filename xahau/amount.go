@@ -64,7 +64,11 @@ func parseAmount(s string) (Amount, error) {
 	}
 	switch len(parts) {
 	case 1:
-		return parseDrops(s)
+		a, err := parseDrops(s)
+		if err == nil && (a.drops > MaxDrops || a.drops < -MaxDrops) {
+			err = errors.New("is more than there is")
+		}
+		return a, err
 	case 3:
 		return parseIssued(parts[0], parts[1], parts[2])
 	}
@@ -76,8 +80,8 @@ func parseDrops(s string) (Amount, error) {
 	if err != nil {
 		return Amount{}, errors.New("is not a number of drops")
 	}
-	if n > MaxDrops || n < -MaxDrops {
-		return Amount{}, errors.New("is more than there is")
+	if n >= amountPositive || n <= -amountPositive {
+		return Amount{}, errors.New("has too many drops")
 	}
 	return Drops(n), nil
 }

@@ -123,6 +123,21 @@ func TestFieldsOutOfOrderAreSorted(t *testing.T) {
 	}
 }
 
+func TestEmptyAccount(t *testing.T) {
+	d := DefaultDefinitions()
+	o, err := d.ParseJSON([]byte(`{"TransactionType":"UNLModify","Account":""}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, d, o)
+	if b, err := d.Encode(o); err != nil || hex.EncodeToString(b) != "1200668100" {
+		t.Errorf("%x, %v", b, err)
+	}
+	if !o.Account(field.Account).IsZero() {
+		t.Error("the account is not zero")
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	d := DefaultDefinitions()
 	deep := strings.Repeat("ea", 12) + strings.Repeat("e1", 12)
@@ -189,20 +204,20 @@ func TestEncodeRefuses(t *testing.T) {
 func TestParseJSONRefuses(t *testing.T) {
 	d := DefaultDefinitions()
 	for in, says := range map[string]string{
-		`[]`:                              "not a JSON object",
-		`{} {}`:                           "more than one",
-		`{"Nonsense":1}`:                  `"Nonsense" is not defined`,
-		`{"Sequence":-1}`:                 "Sequence: ",
-		`{"Sequence":4294967296}`:         "Sequence: ",
-		`{"Sequence":1.5}`:                "Sequence: ",
-		`{"Sequence":"x"}`:                "Sequence: ",
-		`{"Sequence":null}`:               "Sequence: ",
-		`{"TransactionType":"Nonsense"}`:  "TransactionType: ",
-		`{"Account":"r123"}`:              "Account: ",
-		`{"Account":1}`:                   "Account: ",
-		`{"Amount":1}`:                    "Amount: ",
-		`{"Amount":"1.5"}`:                "Amount: ",
-		`{"Amount":"100000000000000001"}`: "Amount: ",
+		`[]`:                               "not a JSON object",
+		`{} {}`:                            "more than one",
+		`{"Nonsense":1}`:                   `"Nonsense" is not defined`,
+		`{"Sequence":-1}`:                  "Sequence: ",
+		`{"Sequence":4294967296}`:          "Sequence: ",
+		`{"Sequence":1.5}`:                 "Sequence: ",
+		`{"Sequence":"x"}`:                 "Sequence: ",
+		`{"Sequence":null}`:                "Sequence: ",
+		`{"TransactionType":"Nonsense"}`:   "TransactionType: ",
+		`{"Account":"r123"}`:               "Account: ",
+		`{"Account":1}`:                    "Account: ",
+		`{"Amount":1}`:                     "Amount: ",
+		`{"Amount":"1.5"}`:                 "Amount: ",
+		`{"Amount":"4611686018427387904"}`: "Amount: ",
 		`{"Amount":{"value":"1","currency":"EVR"}}`:                                                       "without issuer",
 		`{"Amount":{"value":"1","currency":"XAH","issuer":"rrrrrrrrrrrrrrrrrrrrBZbvji"}}`:                 "no issuer",
 		`{"Amount":{"value":"1","currency":"EVR","issuer":"rrrrrrrrrrrrrrrrrrrrBZbvji","x":"y"}}`:         "does not belong",

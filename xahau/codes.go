@@ -46,9 +46,7 @@ const (
 	TxImport                  TransactionType = 97
 	TxClaimReward             TransactionType = 98
 	TxInvoke                  TransactionType = 99
-	TxAmendment               TransactionType = 100
 	TxEnableAmendment         TransactionType = 100
-	TxFee                     TransactionType = 101
 	TxSetFee                  TransactionType = 101
 	TxUNLModify               TransactionType = 102
 	TxEmitFailure             TransactionType = 103

@@ -234,6 +234,9 @@ func (r *reader) value(f *Field, depth int) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(b) == 0 {
+			return NoAccount{}, nil
+		}
 		if len(b) != 20 {
 			return nil, fmt.Errorf("an account of %d bytes", len(b))
 		}

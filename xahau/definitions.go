@@ -165,6 +165,13 @@ func ParseDefinitions(data []byte) (*Definitions, error) {
 			d.codes[entry.Code] = entry
 		}
 	}
+	for name, written := range writtenNames {
+		if n, ok := d.transactions.number[name]; ok && d.transactions.name[n] == name {
+			if _, taken := d.transactions.number[written]; !taken {
+				d.transactions.number[written], d.transactions.name[n] = n, written
+			}
+		}
+	}
 	if c.Hash != nil {
 		d.hash = *c.Hash
 	} else {
@@ -172,6 +179,10 @@ func ParseDefinitions(data []byte) (*Definitions, error) {
 	}
 	return d, nil
 }
+
+// writtenNames are the names that transactions are written with where servers'
+// definitions call the types otherwise.
+var writtenNames = map[string]string{"Amendment": "EnableAmendment", "Fee": "SetFee"}
 
 // Source is the JSON that the definitions were read from.
 func (d *Definitions) Source() []byte { return bytes.Clone(d.source) }

@@ -28,7 +28,7 @@ func (d *Definitions) AppendBinary(b []byte, o *Object) ([]byte, error) {
 }
 
 // AppendSigning appends what a signature of the object covers: its binary form
-// without signatures.
+// without signatures. Those inside other fields stay, as on the ledger.
 func (d *Definitions) AppendSigning(b []byte, o *Object) ([]byte, error) {
 	return d.appendObject(b, o, true, 0)
 }
@@ -49,7 +49,7 @@ func (d *Definitions) appendObject(b []byte, o *Object, signing bool, depth int)
 			return nil, fmt.Errorf("%s: a %T is not a value of type %s", f.Name, e.value, f.Type)
 		}
 		b = appendHeader(b, f.Code)
-		if b, err = d.appendValue(b, f, e.value, signing, depth); err != nil {
+		if b, err = d.appendValue(b, f, e.value, depth); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
@@ -85,7 +85,7 @@ func appendLength(b []byte, n int) ([]byte, error) {
 	return nil, fmt.Errorf("%d bytes are too long", n)
 }
 
-func (d *Definitions) appendValue(b []byte, f *Field, v Value, signing bool, depth int) (_ []byte, err error) {
+func (d *Definitions) appendValue(b []byte, f *Field, v Value, depth int) (_ []byte, err error) {
 	switch v := v.(type) {
 	case Uint8:
 		return append(b, byte(v)), nil
@@ -115,6 +115,8 @@ func (d *Definitions) appendValue(b []byte, f *Field, v Value, signing bool, dep
 		return append(b, v...), nil
 	case AccountID:
 		return append(append(b, byte(len(v))), v[:]...), nil
+	case NoAccount:
+		return append(b, 0), nil
 	case Vector:
 		if b, err = appendLength(b, len(v)*len(Hash256{})); err != nil {
 			return nil, err
@@ -127,7 +129,7 @@ func (d *Definitions) appendValue(b []byte, f *Field, v Value, signing bool, dep
 		if v == nil {
 			return nil, errors.New("no object")
 		}
-		if b, err = d.appendObject(b, v, signing, depth+1); err != nil {
+		if b, err = d.appendObject(b, v, false, depth+1); err != nil {
 			return nil, err
 		}
 		return append(b, objectEnd), nil
@@ -138,7 +140,7 @@ func (d *Definitions) appendValue(b []byte, f *Field, v Value, signing bool, dep
 				return nil, fmt.Errorf("element %d is not an object", i)
 			}
 			b = appendHeader(b, e.Field)
-			if b, err = d.appendObject(b, e.Object, signing, depth+2); err != nil {
+			if b, err = d.appendObject(b, e.Object, false, depth+2); err != nil {
 				return nil, fmt.Errorf("element %d: %w", i, err)
 			}
 			b = append(b, objectEnd)

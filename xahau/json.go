@@ -82,6 +82,8 @@ func (d *Definitions) toJSON(e entry, depth int) (any, error) {
 		return upperHex(v), nil
 	case AccountID:
 		return v.String(), nil
+	case NoAccount:
+		return "", nil
 	case Currency:
 		return v.String(), nil
 	case Amount:
@@ -359,6 +361,9 @@ func (d *Definitions) fromJSON(f *Field, j any, depth int) (Value, error) {
 		}
 		return Blob(b), nil
 	case kindAccount:
+		if s == "" {
+			return NoAccount{}, nil
+		}
 		return valueOf(accountFromJSON(s))
 	case kindCurrency:
 		return valueOf(ParseCurrency(s))

@@ -3,6 +3,7 @@ package xahau
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"evernode/xahau/field"
 	"evernode/xahau/xfl"
@@ -13,7 +14,7 @@ type random struct {
 	*rand.Rand
 	defs *Definitions
 	// plain leaves out what the JavaScript codec cannot write: native amounts
-	// below zero.
+	// below zero, names it does not have, < and > in currency codes.
 	plain bool
 }
 
@@ -43,8 +44,12 @@ func (r *random) currency() (c Currency) {
 		copy(c[:], r.bytes(20))
 		c[0] |= 2
 	case 1:
+		chars := currencyChars
+		if r.plain {
+			chars = strings.NewReplacer("<", "", ">", "").Replace(chars)
+		}
 		for i := range 3 {
-			c[12+i] = currencyChars[r.IntN(len(currencyChars))]
+			c[12+i] = chars[r.IntN(len(chars))]
 		}
 	default:
 		copy(c[12:], []string{"EVR", "USD", "BTC", "eur"}[r.IntN(4)])
@@ -118,6 +123,9 @@ func (r *random) value(f *Field, depth int) Value {
 		switch f.Code {
 		case field.TransactionType:
 			types := r.defs.TransactionTypes()
+			if r.plain {
+				types = slices.DeleteFunc(types, func(t TransactionType) bool { return t == TxEnableAmendment || t == TxSetFee || t == TxUNLModify })
+			}
 			slices.Sort(types)
 			return Uint16(types[r.IntN(len(types))])
 		case field.LedgerEntryType:

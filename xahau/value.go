@@ -68,6 +68,10 @@ type (
 	Vector []Hash256
 )
 
+// NoAccount is an account field that is there but empty, as in some transactions
+// that validators make. It is "" in JSON.
+type NoAccount struct{}
+
 // Array is a list of objects, each under a field of its own, such as Memos of
 // which each element is a Memo.
 type Array []Element
@@ -121,6 +125,7 @@ func (Bits) kind() kind      { return kindBits }
 func (Amount) kind() kind    { return kindAmount }
 func (Blob) kind() kind      { return kindBlob }
 func (AccountID) kind() kind { return kindAccount }
+func (NoAccount) kind() kind { return kindAccount }
 func (*Object) kind() kind   { return kindObject }
 func (Array) kind() kind     { return kindArray }
 func (PathSet) kind() kind   { return kindPathSet }
