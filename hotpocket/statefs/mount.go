@@ -69,7 +69,8 @@ func unmountSides(dir string) error {
 // process may not unmount, the program that mounted it for the dead one can.
 func detachFuse(path string) error {
 	if os.Geteuid() == 0 {
-		return unmountAll(path)
+		// Whoever waits for an answer gets an error.
+		return unmountWith(path, unix.MNT_FORCE)
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -92,10 +93,12 @@ func detachFuse(path string) error {
 	return nil
 }
 
-func unmountAll(path string) error {
+func unmountAll(path string) error { return unmountWith(path, 0) }
+
+func unmountWith(path string, flags int) error {
 	// Without privilege nothing can have been mounted by us.
 	for range 16 {
-		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err := unix.Unmount(path, flags|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		switch {
 		case err == nil:
 			continue

@@ -2,13 +2,17 @@ package mount
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -37,7 +41,25 @@ type device struct {
 	path   string
 	server *fuse.Server
 	served chan struct{} // closed when nothing is served any more
+	ending atomic.Bool
 }
+
+// logTo returns where go-fuse writes its complaints. Those about a connection
+// that we break ourselves are none.
+func (d *device) logTo(log *slog.Logger) io.Writer {
+	return writerFunc(func(b []byte) (int, error) {
+		level := slog.LevelWarn
+		if d.ending.Load() {
+			level = slog.LevelDebug
+		}
+		log.Log(context.Background(), level, "FUSE: "+string(bytes.TrimSpace(b)), "mount", d.path)
+		return len(b), nil
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // available reports why mounting cannot work, before anything is tried.
 func available() error {
@@ -86,16 +108,17 @@ func mountAt(path string, fs fuse.RawFileSystem, log *slog.Logger, explicitCache
 		DirectMountStrict:        root,
 		MaxStackDepth:            stackDepth,
 		ExtraCapabilities:        fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO,
-		Logger:                   slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	server, err := fuse.NewServer(fs, path, opts)
+	d := &device{path: path, served: make(chan struct{})}
+	opts.Logger = stdlog.New(d.logTo(log), "", 0)
+	server, err := fuse.NewServer(pollFS{fs}, path, opts)
 	if err != nil {
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 			return nil, fmt.Errorf("%w: mounting on %s is not permitted (%v); run as root, in a container with --cap-add SYS_ADMIN", ErrUnavailable, path, err)
 		}
 		return nil, fmt.Errorf("%w: mount %s: %v", ErrUnavailable, path, err)
 	}
-	d := &device{path: path, server: server, served: make(chan struct{})}
+	d.server = server
 	d.readAhead()
 	return d, nil
 }
@@ -106,9 +129,10 @@ func (d *device) serve() error {
 		defer close(d.served)
 		d.server.Serve()
 	}()
-	// Waits, and makes the kernel learn that there is nothing to poll before a
-	// thread of this process could wait for it.
-	return d.server.WaitMount()
+	if err := learn(d.path); err != nil {
+		return fmt.Errorf("ask the mount on %s: %w", d.path, err)
+	}
+	return nil
 }
 
 // readAhead lets the kernel read further ahead than its default, where that is
@@ -176,6 +200,7 @@ func (d *device) register(fd int) (int32, unix.Errno) {
 // unmount takes the file system away. Processes that are still in it get
 // ENOTCONN from then on.
 func (d *device) unmount() error {
+	d.ending.Store(true)
 	err := unix.Unmount(d.path, unix.UMOUNT_NOFOLLOW)
 	if err != nil && os.Geteuid() == 0 {
 		// Somebody is in it: break the connection and take it out of sight.

@@ -36,6 +36,8 @@ type plainNode struct {
 	link  string
 	opens int
 	up    volume.Ino
+	// forgotten: it was unlinked and the kernel does not know it any more.
+	forgotten bool
 }
 
 func newPlainTree(t testing.TB) *plainTree {
@@ -100,7 +102,15 @@ func (p *plainTree) Lookup(parent volume.Ino, name string) (volume.Attr, error) 
 	return p.look(p.files[ino]), nil
 }
 
-func (p *plainTree) Forget(volume.Ino) { p.count("Forget") }
+func (p *plainTree) Forget(ino volume.Ino) {
+	p.count("Forget")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.files[ino]; n != nil && n.attr.Nlink == 0 {
+		n.forgotten = true
+		p.settle(n)
+	}
+}
 
 func (p *plainTree) Attr(ino volume.Ino) (volume.Attr, error) {
 	p.count("Attr")
@@ -305,7 +315,7 @@ func (p *plainTree) unlink(d *plainNode, name string) {
 }
 
 func (p *plainTree) settle(n *plainNode) {
-	if n.attr.Nlink == 0 && n.opens == 0 {
+	if n.attr.Nlink == 0 && n.opens == 0 && n.forgotten {
 		delete(p.files, n.attr.Ino)
 		os.Remove(p.object(n.attr.Ino))
 	}
