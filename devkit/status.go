@@ -83,7 +83,8 @@ func WriteJSON(w io.Writer, nodes []NodeStatus) error {
 	return e.Encode(nodes)
 }
 
-// WriteTable writes the status of all nodes for a person.
+// WriteTable writes the status of all nodes for a person, and below the table
+// what a node is fetching.
 func WriteTable(w io.Writer, nodes []NodeStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tRUNS\tLEDGER\tHASH\tSTATE\tVOTES\tPEERS\tUSERS\tUSER PORT\tPEER PORT\tPROCESS")
@@ -103,18 +104,26 @@ func WriteTable(w io.Writer, nodes []NodeStatus) error {
 		fmt.Fprintf(t, "%s\tyes\t%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", name, n.LedgerSeqNo, short(n.LedgerHash), short(n.StateHash),
 			n.VoteStatus+progress(n.Sync), n.Peers, n.Users, n.UserPort, n.PeerPort, n.PID)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Sync == nil {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "Node %d is fetching %s: %s\n", n.Node, n.Sync.What, n.Sync.Progress()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// progress is what a person is told of what a node fetches.
+// progress is what the table tells of what a node fetches.
 func progress(s *control.Sync) string {
-	switch {
-	case s == nil:
+	if s == nil {
 		return ""
-	case s.Total == 0:
-		return fmt.Sprintf(" (%s: %.1f MB)", s.What, float64(s.Done)/1e6)
 	}
-	return fmt.Sprintf(" (%s: %.1f of %.1f MB)", s.What, float64(s.Done)/1e6, float64(s.Total)/1e6)
+	return " (fetches " + s.What + ")"
 }
 
 // short is the part of a hash that a person compares.

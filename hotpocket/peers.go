@@ -260,7 +260,7 @@ func (n *node) Serve(ctx context.Context, from key.Public, kind mesh.Kind, paylo
 	case kindAccepted:
 		return n.serveAccepted(payload)
 	case kindState:
-		return n.states.server.Serve(ctx, payload)
+		return n.states.server.Serve(ctx, from, payload)
 	}
 	if len(payload) != digest.Size {
 		return nil, fmt.Errorf("request of %d bytes, want a hash", len(payload))

@@ -15,10 +15,11 @@ import (
 
 // states fetches and serves the contract's state.
 type states struct {
-	n      *node
-	client *statesync.Client
-	server *statesync.Server
-	shown  time.Time // when progress was logged last
+	n         *node
+	client    *statesync.Client
+	server    *statesync.Server
+	published time.Time // when progress was last put where it is asked for
+	shown     time.Time // when it was last logged
 }
 
 // stateTransport carries the requests of statesync over the mesh.
@@ -26,6 +27,18 @@ type stateTransport struct{ n *node }
 
 func (t stateTransport) Request(ctx context.Context, to key.Public, payload []byte) ([]byte, error) {
 	return t.n.mesh.Request(ctx, to, kindState, payload)
+}
+
+// RequestInto implements statesync.BufferedTransport.
+func (t stateTransport) RequestInto(ctx context.Context, to key.Public, payload, buf []byte) ([]byte, error) {
+	return t.n.mesh.RequestInto(ctx, to, kindState, payload, buf)
+}
+
+// Recycle implements mesh.Recycler.
+func (n *node) Recycle(kind mesh.Kind, answer []byte) {
+	if kind == kindState {
+		n.states.server.Recycle(answer)
+	}
 }
 
 func newStates(n *node, state statefs.State) *states {
@@ -47,13 +60,26 @@ func newStates(n *node, state statefs.State) *states {
 
 // progress tells the operator how far a sync is, a line every two seconds.
 func (s *states) progress(p statesync.Progress) {
-	s.n.syncing.Store(&control.Sync{What: "state", Done: p.FetchedBytes, Total: p.TotalBytes})
-	if now := time.Now(); now.Sub(s.shown) >= 2*time.Second {
-		s.shown = now
-		s.n.log.Info("fetching the agreed state", "bytes", p.FetchedBytes, "pieces", p.FetchedPieces,
-			"state_bytes", p.TotalBytes, "state_entries", p.TotalEntries, "missing", p.Waiting)
+	now := time.Now()
+	if now.Sub(s.published) < publishEvery && !p.Switching {
+		return
 	}
+	s.published = now
+	c := &control.Sync{
+		What: "state", Done: p.FetchedBytes, Total: p.TotalBytes, Here: p.DoneBytes, Entries: p.TotalEntries,
+		Rate: uint64(p.Rate), Left: int64((p.Left + time.Second - 1) / time.Second), Peers: p.Peers, Finishing: p.Switching,
+	}
+	s.n.syncing.Store(c)
+	if now.Sub(s.shown) < 2*time.Second && !p.Switching {
+		return
+	}
+	s.shown = now
+	s.n.log.Info("fetching the agreed state", "run", p.Target.Seq, "here", c.Progress(), "fetched_bytes", p.FetchedBytes, "pieces", p.FetchedPieces,
+		"entries", p.TotalEntries, "missing", p.Waiting, "refused", p.Refused)
 }
+
+// publishEvery is how often the progress is put where it is asked for.
+const publishEvery = 50 * time.Millisecond
 
 // version names the state that a ledger expects to run on.
 func version(h *consensus.Header) statefs.Version {

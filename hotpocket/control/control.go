@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -80,6 +81,67 @@ type Sync struct {
 	What  string `json:"what"`  // "state", "ledgers", …
 	Done  uint64 `json:"done"`  // bytes fetched
 	Total uint64 `json:"total"` // bytes in all as far as known; 0: unknown
+
+	Here    uint64 `json:"here"`         // bytes of the total that are here, fetched or there before
+	Entries uint64 `json:"entries"`      // files, folders and links in all; 0: unknown
+	Rate    uint64 `json:"rate"`         // bytes fetched in a second, of late
+	Left    int64  `json:"seconds_left"` // about; 0: unknown
+	Peers   int    `json:"peers"`        // from which something has come of late
+	// Finishing: everything is here and being put into place.
+	Finishing bool `json:"finishing"`
+}
+
+// Progress says for a person how far it is, as "312 MB of 1.0 GB (30 %), 95 MB/s,
+// 8 s left, from 3 peers".
+func (s *Sync) Progress() string {
+	var b strings.Builder
+	if s.Total > 0 {
+		fmt.Fprintf(&b, "%s of %s (%d %%)", amount(s.Here), amount(s.Total), percent(s.Here, s.Total))
+	} else {
+		b.WriteString(amount(s.Done) + " fetched")
+	}
+	if s.Finishing {
+		b.WriteString(", putting it into place")
+		return b.String()
+	}
+	if s.Rate > 0 {
+		b.WriteString(", " + amount(s.Rate) + "/s")
+	}
+	if s.Left > 0 {
+		fmt.Fprintf(&b, ", %s left", time.Duration(s.Left)*time.Second)
+	}
+	if s.Peers > 0 {
+		fmt.Fprintf(&b, ", from %d peer", s.Peers)
+		if s.Peers > 1 {
+			b.WriteByte('s')
+		}
+	}
+	return b.String()
+}
+
+func percent(n, of uint64) uint64 {
+	if n >= of {
+		return 100
+	}
+	return uint64(float64(n) / float64(of) * 100)
+}
+
+// amount writes a number of bytes with three digits or so.
+func amount(n uint64) string {
+	v, unit := float64(n), ""
+	for _, u := range []string{"kB", "MB", "GB", "TB"} {
+		if v < 1000 {
+			break
+		}
+		v, unit = v/1000, u
+	}
+	switch {
+	case unit == "":
+		return fmt.Sprintf("%d B", n)
+	case v < 10:
+		return fmt.Sprintf("%.1f %s", v, unit)
+	}
+	return fmt.Sprintf("%.0f %s", v, unit)
 }
 
 // Node is what answers. It must be safe for concurrent use.

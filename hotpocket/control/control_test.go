@@ -37,10 +37,24 @@ func start(t *testing.T, dir string, node Node) (stop func() error) {
 	}
 }
 
+func TestProgressForAPerson(t *testing.T) {
+	for want, s := range map[string]Sync{
+		"0 B fetched": {},
+		"1.0 GB of 1.1 GB (95 %), 312 MB/s, 1s left, from 3 peers": {Here: 1020e6, Total: 1073e6, Rate: 312e6, Left: 1, Peers: 3},
+		"999 B of 1.5 kB (66 %), from 1 peer":                      {Here: 999, Total: 1500, Peers: 1},
+		"20 MB of 20 MB (100 %), putting it into place":            {Here: 20e6, Total: 20e6, Finishing: true, Peers: 2},
+		"7.5 TB fetched, 95 kB/s":                                  {Done: 7500e9, Rate: 95e3},
+	} {
+		if got := s.Progress(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestStatusOverTheSocket(t *testing.T) {
 	want := Status{
 		PublicKey: "ed01", PID: 7, UserPort: 8081, PeerPort: 22861, LedgerSeqNo: 1 << 60, LedgerHash: "aa",
-		VoteStatus: "synced", UNL: []string{"ed01"}, Peers: 3, Users: 2, Sync: &Sync{"state", 1, 2},
+		VoteStatus: "synced", UNL: []string{"ed01"}, Peers: 3, Users: 2, Sync: &Sync{What: "state", Done: 1, Total: 2, Here: 1, Rate: 3, Left: 4, Peers: 5},
 	}
 	for name, dir := range map[string]string{
 		"short path": t.TempDir(),

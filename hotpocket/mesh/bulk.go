@@ -179,7 +179,7 @@ func (b *bulk) connect() error {
 	}
 	stop := context.AfterFunc(m.ctx, func() { raw.Close() })
 	defer stop()
-	h, err := m.secure(ctx, raw, tls.Client(raw, m.identity.client))
+	h, err := m.secure(ctx, raw, tls.Client, m.identity.client)
 	if err == nil {
 		err = b.introduce(h)
 	}
@@ -230,7 +230,7 @@ func (b *bulk) attach(h *handshake, attempt uint32) error {
 	ctx, cancel := context.WithCancel(b.s.mesh.ctx)
 	c := &bulkConn{
 		b: b, s: b.s, link: h.link(0), ctx: ctx, cancel: cancel,
-		calls: make(map[uint32]chan<- answer), serving: make(map[uint32]context.CancelFunc),
+		calls: make(map[uint32]call), serving: make(map[uint32]context.CancelFunc),
 	}
 	b.mu.Lock()
 	if b.closed != nil {
@@ -276,11 +276,17 @@ type bulkConn struct {
 	mu           sync.Mutex
 	closed       error
 	nextID       uint32
-	calls        map[uint32]chan<- answer      // buffered for one
+	calls        map[uint32]call
 	serving      map[uint32]context.CancelFunc // being served or waiting
 	running      int
 	waiting      []request
 	waitingBytes int
+}
+
+// call is a request of ours that is under way.
+type call struct {
+	answers chan<- answer // buffered for one
+	buf     []byte        // takes the payload of the answer if there is room
 }
 
 // answer is what a request of ours comes to.
@@ -315,8 +321,8 @@ func (c *bulkConn) close(cause error) {
 	for _, cancel := range cancels {
 		cancel()
 	}
-	for _, answers := range calls {
-		answers <- answer{err: cause}
+	for _, call := range calls {
+		call.answers <- answer{err: cause}
 	}
 }
 
@@ -338,21 +344,27 @@ func (c *bulkConn) read() {
 
 func (c *bulkConn) readFrames() error {
 	for {
-		t, body, err := readFrame(c.link.in, c.s.mesh.config.MaxMessage)
+		t, size, err := readHead(c.link.in, c.s.mesh.config.MaxMessage)
 		if err != nil {
 			return err
 		}
-		if t != frameResponse {
-			if err := c.s.meter.countBytes(frameHead+len(body), time.Now()); err != nil {
-				c.s.enforce(err)
+		if t == frameResponse {
+			if err := c.readResponse(size); err != nil {
 				return err
 			}
+			continue
+		}
+		body, err := readBody(c.link.in, size)
+		if err != nil {
+			return err
+		}
+		if err := c.s.meter.countBytes(frameHead+len(body), time.Now()); err != nil {
+			c.s.enforce(err)
+			return err
 		}
 		switch t {
 		case frameRequest:
 			err = c.takeRequest(body)
-		case frameResponse:
-			err = c.takeResponse(body)
 		case frameCancel:
 			if len(body) != 4 {
 				return &protocolError{errors.New("cancel is not 4 bytes long")}
@@ -367,8 +379,37 @@ func (c *bulkConn) readFrames() error {
 	}
 }
 
+// readResponse reads the body of a response, its payload straight to where the
+// caller wants it.
+func (c *bulkConn) readResponse(size int) error {
+	if size < responseHead {
+		return &protocolError{errors.New("response is cut short")}
+	}
+	var head [responseHead]byte
+	if err := fill(c.link.in, head[:]); err != nil {
+		return err
+	}
+	id, status := binary.BigEndian.Uint32(head[:]), head[4]
+	c.mu.Lock()
+	buf := c.calls[id].buf
+	c.mu.Unlock()
+	n := size - responseHead
+	if n > cap(buf) {
+		payload, err := readBody(c.link.in, n)
+		if err != nil {
+			return err
+		}
+		return c.takeResponse(id, status, payload)
+	}
+	// Whoever gives the call up leaves buf to us.
+	if err := fill(c.link.in, buf[:n]); err != nil {
+		return err
+	}
+	return c.takeResponse(id, status, buf[:n])
+}
+
 // request makes a request of ours over the session's bulk connection.
-func (s *session) request(ctx context.Context, kind Kind, payload []byte) ([]byte, error) {
+func (s *session) request(ctx context.Context, kind Kind, payload, buf []byte) ([]byte, error) {
 	slots := s.bulk.slots
 	select {
 	case slots <- struct{}{}:
@@ -384,7 +425,7 @@ func (s *session) request(ctx context.Context, kind Kind, payload []byte) ([]byt
 	// the queue: giving up on many must not fill memory.
 	var parts atomic.Int32
 	parts.Store(2)
-	return c.call(ctx, kind, payload, func() {
+	return c.call(ctx, kind, payload, buf, func() {
 		if parts.Add(-1) == 0 {
 			<-slots
 		}
@@ -393,7 +434,7 @@ func (s *session) request(ctx context.Context, kind Kind, payload []byte) ([]byt
 
 // call sends a request and waits. It sees to it that part is called twice:
 // when the call is over, and when its frame is no longer queued.
-func (c *bulkConn) call(ctx context.Context, kind Kind, payload []byte, part func()) ([]byte, error) {
+func (c *bulkConn) call(ctx context.Context, kind Kind, payload, buf []byte, part func()) ([]byte, error) {
 	defer part()
 	answers := make(chan answer, 1)
 	c.mu.Lock()
@@ -404,7 +445,7 @@ func (c *bulkConn) call(ctx context.Context, kind Kind, payload []byte, part fun
 	}
 	c.nextID++
 	id := c.nextID
-	c.calls[id] = answers
+	c.calls[id] = call{answers, buf}
 	c.mu.Unlock()
 
 	left := uint32(0) // no end
@@ -414,7 +455,7 @@ func (c *bulkConn) call(ctx context.Context, kind Kind, payload []byte, part fun
 	frame := newFrame(frameRequest, requestHead+len(payload))
 	frame = wire.AppendU32(wire.AppendU32(frame, id), left)
 	frame = append(append(frame, byte(kind)), payload...)
-	if err := c.link.enqueue(frame, part); err != nil {
+	if err := c.link.enqueue(frame, nil, part); err != nil {
 		c.forget(id)
 		part()
 		return nil, fmt.Errorf("%w: %w", errBulkLost, err)
@@ -425,7 +466,7 @@ func (c *bulkConn) call(ctx context.Context, kind Kind, payload []byte, part fun
 	case <-ctx.Done():
 		c.forget(id)
 		// Best effort: a lost connection cancels as well.
-		_ = c.link.enqueue(wire.AppendU32(newFrame(frameCancel, 4), id), nil)
+		_ = c.link.enqueue(wire.AppendU32(newFrame(frameCancel, 4), id), nil, nil)
 		return nil, ctx.Err()
 	}
 }
@@ -436,28 +477,24 @@ func (c *bulkConn) forget(id uint32) {
 	c.mu.Unlock()
 }
 
-func (c *bulkConn) takeResponse(body []byte) error {
-	if len(body) < responseHead {
-		return &protocolError{errors.New("response is cut short")}
-	}
-	id, status, payload := binary.BigEndian.Uint32(body), body[4], body[responseHead:]
+func (c *bulkConn) takeResponse(id uint32, status byte, payload []byte) error {
 	c.mu.Lock()
-	answers, ok := c.calls[id]
+	call, ok := c.calls[id]
 	delete(c.calls, id)
 	c.mu.Unlock()
 	if !ok { // given up, or never asked for
-		err := c.s.meter.countBytes(frameHead+len(body), time.Now())
+		err := c.s.meter.countBytes(frameHead+responseHead+len(payload), time.Now())
 		c.s.enforce(err)
 		return err
 	}
 	switch {
 	case status == statusOK:
-		answers <- answer{payload: payload}
+		call.answers <- answer{payload: payload}
 	case status == statusError && len(payload) <= maxErrorText:
-		answers <- answer{err: &RemoteError{string(payload)}}
+		call.answers <- answer{err: &RemoteError{string(payload)}}
 	default:
 		err := &protocolError{fmt.Errorf("response with status %d and %d bytes", status, len(payload))}
-		answers <- answer{err: err}
+		call.answers <- answer{err: err}
 		return err
 	}
 	return nil
@@ -501,7 +538,8 @@ func (c *bulkConn) takeRequest(body []byte) error {
 		}
 	case c.waitingBytes+len(r.payload) > 2*c.s.mesh.config.MaxMessage:
 		cancel()
-		_ = c.link.enqueue(responseFrame(r.id, statusError, []byte("too many bytes wait in earlier requests")), func() { c.finish(r.id) })
+		text := []byte("too many bytes wait in earlier requests")
+		_ = c.link.enqueue(responseFrame(r.id, statusError, len(text)), text, func() { c.finish(r.id) })
 	default:
 		c.waiting = append(c.waiting, r)
 		c.waitingBytes += len(r.payload)
@@ -509,9 +547,10 @@ func (c *bulkConn) takeRequest(body []byte) error {
 	return nil
 }
 
-func responseFrame(id uint32, status byte, payload []byte) []byte {
-	frame := wire.AppendU32(newFrame(frameResponse, responseHead+len(payload)), id)
-	return append(append(frame, status), payload...)
+// responseFrame is a response whose payload of n bytes follows.
+func responseFrame(id uint32, status byte, n int) []byte {
+	frame := wire.AppendU32(wire.AppendU32(make([]byte, 0, frameHead+responseHead), uint32(1+responseHead+n)), id)
+	return append(slices.Insert(frame, 4, byte(frameResponse)), status)
 }
 
 // serveLoop serves r and then what waits in line.
@@ -539,6 +578,10 @@ func (c *bulkConn) serve(r request) {
 		return
 	}
 	payload, err := c.s.mesh.handler.Serve(r.ctx, c.s.key, r.kind, r.payload)
+	if again := c.s.mesh.recycler; again != nil && err == nil {
+		answer := payload
+		defer func() { again.Recycle(r.kind, answer) }()
+	}
 	if r.ctx.Err() != nil {
 		return // nobody waits for it any more
 	}
@@ -552,7 +595,7 @@ func (c *bulkConn) serve(r request) {
 		status, payload = statusError, []byte(text[:min(len(text), maxErrorText)])
 	}
 	left := make(chan struct{})
-	if c.link.enqueue(responseFrame(r.id, status, payload), func() { close(left) }) == nil {
+	if c.link.enqueue(responseFrame(r.id, status, len(payload)), payload, func() { close(left) }) == nil {
 		<-left
 	}
 }

@@ -275,7 +275,7 @@ func TestTooManyRequestsAreAgainstTheRules(t *testing.T) {
 	}
 	for i := range maxWaiting + 1 {
 		frame := append(newFrame(frameRequest, requestHead), 0, 0, 0, byte(i), 0, 0, 0, 0, 1)
-		if err := c.link.enqueue(frame, nil); err != nil {
+		if err := c.link.enqueue(frame, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

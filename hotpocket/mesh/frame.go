@@ -161,37 +161,60 @@ const growStep = 256 << 10
 // readFrame reads one frame, whose body is the caller's to keep. A frame that
 // no honest peer sends is a *protocolError, before anything is allocated for it.
 func readFrame(in *bufio.Reader, maxMessage int) (frameType, []byte, error) {
+	t, size, err := readHead(in, maxMessage)
+	if err != nil {
+		return 0, nil, err
+	}
+	body, err := readBody(in, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	return t, body, nil
+}
+
+// readHead reads the head of a frame and returns the length of its body.
+func readHead(in *bufio.Reader, maxMessage int) (t frameType, size int, err error) {
 	head, err := in.Peek(frameHead)
 	if err != nil {
 		if errors.Is(err, io.EOF) && len(head) > 0 {
 			err = io.ErrUnexpectedEOF
 		}
-		return 0, nil, err
+		return 0, 0, err
 	}
 	n, t := int64(binary.BigEndian.Uint32(head)), frameType(head[4])
 	limit := bodyLimit(t, maxMessage)
 	if limit < 0 {
-		return 0, nil, &protocolError{fmt.Errorf("unknown frame type %d", t)}
+		return 0, 0, &protocolError{fmt.Errorf("unknown frame type %d", t)}
 	}
 	if n < 1 || n-1 > int64(limit) {
-		return 0, nil, &protocolError{fmt.Errorf("frame of type %d has a length of %d, at most %d is allowed", t, n, limit+1)}
+		return 0, 0, &protocolError{fmt.Errorf("frame of type %d has a length of %d, at most %d is allowed", t, n, limit+1)}
 	}
 	in.Discard(frameHead)
-	size := int(n - 1)
+	return t, int(n - 1), nil
+}
+
+// readBody reads size bytes.
+func readBody(in *bufio.Reader, size int) ([]byte, error) {
 	body := make([]byte, min(size, growStep))
 	for have := 0; ; {
-		if _, err := io.ReadFull(in, body[have:]); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return 0, nil, err
+		if err := fill(in, body[have:]); err != nil {
+			return nil, err
 		}
 		have = len(body)
 		if have == size {
-			return t, body, nil
+			return body, nil
 		}
 		grown := make([]byte, min(size, 2*have))
 		copy(grown, body)
 		body = grown
 	}
+}
+
+// fill reads as many bytes as b has room for, in the middle of a frame.
+func fill(in *bufio.Reader, b []byte) error {
+	_, err := io.ReadFull(in, b)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }

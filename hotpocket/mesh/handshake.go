@@ -21,13 +21,16 @@ const maxOpening = 128
 type handshake struct {
 	conn *tls.Conn
 	raw  net.Conn
+	wide *wideConn
 	in   *bufio.Reader
 	key  key.Public
 }
 
 // secure does TLS and finds out who the other side is. All of it, and what
 // follows until established, must happen within the handshake timeout.
-func (m *Mesh) secure(ctx context.Context, raw net.Conn, conn *tls.Conn) (*handshake, error) {
+func (m *Mesh) secure(ctx context.Context, raw net.Conn, side func(net.Conn, *tls.Config) *tls.Conn, config *tls.Config) (*handshake, error) {
+	wide := &wideConn{Conn: raw}
+	conn := side(wide, config)
 	setUserTimeout(raw, m.config.Timing.DeadAfter)
 	raw.SetDeadline(time.Now().Add(m.config.Timing.HandshakeTimeout))
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -37,7 +40,7 @@ func (m *Mesh) secure(ctx context.Context, raw net.Conn, conn *tls.Conn) (*hands
 	if err != nil {
 		return nil, err
 	}
-	return &handshake{conn: conn, raw: raw, in: bufio.NewReaderSize(conn, readBuffer), key: k}, nil
+	return &handshake{conn: conn, raw: raw, wide: wide, in: bufio.NewReaderSize(conn, readBuffer), key: k}, nil
 }
 
 // readHello reads the first frame; a refusal comes back as a *ByeError.
@@ -60,13 +63,21 @@ func (h *handshake) refuse(e *ByeError) {
 	h.raw.Close()
 }
 
-// link lifts the handshake's deadline.
+// link lifts the handshake's deadline. A limit makes an urgent connection, which
+// goes before bulk ones also where this machine sends more than its network
+// takes.
 func (h *handshake) link(limit int) *link {
+	h.raw.SetDeadline(time.Time{})
+	l := newLink(h.conn, h.raw, h.in, limit)
 	if limit > 0 {
 		setLowWater(h.raw, 2*gatherLimit)
+		setPriority(h.raw, priorityInteractive)
+		return l
 	}
-	h.raw.SetDeadline(time.Time{})
-	return newLink(h.conn, h.raw, h.in, limit)
+	setPriority(h.raw, priorityBulk)
+	h.wide.widen()
+	l.wide = h.wide
+	return l
 }
 
 func (m *Mesh) hello(c class, session [16]byte) hello {
@@ -134,7 +145,7 @@ func (m *Mesh) acceptLoop() {
 
 // accept takes an accepted connection to its admission.
 func (m *Mesh) accept(raw net.Conn) error {
-	h, err := m.secure(m.ctx, raw, tls.Server(raw, m.identity.server))
+	h, err := m.secure(m.ctx, raw, tls.Server, m.identity.server)
 	if err != nil {
 		return err
 	}
@@ -205,7 +216,7 @@ func (m *Mesh) connect(address string) (key.Public, error) {
 	if err != nil {
 		return key.Public{}, err
 	}
-	h, err := m.secure(ctx, raw, tls.Client(raw, m.identity.client))
+	h, err := m.secure(ctx, raw, tls.Client, m.identity.client)
 	if err != nil {
 		raw.Close()
 		return key.Public{}, err

@@ -28,12 +28,15 @@ const (
 	byeTime = 500 * time.Millisecond
 )
 
-// item is one frame in a send queue. release, if set, is called exactly once:
+// item is one frame in a send queue, in one or two parts. release, if set, is called exactly once:
 // when the frame was handed to the network or never will be.
 type item struct {
 	frame   []byte
+	rest    []byte
 	release func()
 }
+
+func (it *item) cost() int { return len(it.frame) + len(it.rest) + itemCost }
 
 // link is one established TLS connection: a bounded queue, the goroutine that
 // writes it out, and the buffered reader for the goroutine that reads. On an
@@ -42,6 +45,7 @@ type item struct {
 type link struct {
 	conn   *tls.Conn
 	raw    net.Conn
+	wide   *wideConn // below conn on a bulk connection
 	in     *bufio.Reader
 	urgent bool
 	limit  int // of queued bytes, 0 is none
@@ -67,23 +71,25 @@ func newLink(conn *tls.Conn, raw net.Conn, in *bufio.Reader, limit int) *link {
 	}
 }
 
-// enqueue queues a frame and never blocks. The frame may be shared and must
-// not change. On an error release is not called.
-func (l *link) enqueue(frame []byte, release func()) error {
+// enqueue queues a frame, of which rest may be the end, and never blocks. The
+// frame may be shared and must not change before release. On an error release is
+// not called.
+func (l *link) enqueue(frame, rest []byte, release func()) error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return errLinkClosed
 	}
-	cost := len(frame) + itemCost
+	it := item{frame, rest, release}
+	cost := it.cost()
 	if l.limit > 0 && l.queued+cost > l.limit {
 		l.mu.Unlock()
 		return errOverflow
 	}
 	if l.urgent && len(frame) > quickFrame {
-		l.long = append(l.long, item{frame, release})
+		l.long = append(l.long, it)
 	} else {
-		l.quick = append(l.quick, item{frame, release})
+		l.quick = append(l.quick, it)
 	}
 	l.queued += cost
 	l.mu.Unlock()
@@ -154,7 +160,7 @@ func (l *link) writeLoop() error {
 			buffer, err = l.write(batch, buffer)
 			cost := 0
 			for i, it := range batch {
-				cost += len(it.frame) + itemCost
+				cost += it.cost()
 				if it.release != nil {
 					it.release()
 				}
@@ -173,24 +179,29 @@ func (l *link) writeLoop() error {
 func (l *link) write(batch []item, buffer []byte) ([]byte, error) {
 	buffer = buffer[:0]
 	for _, it := range batch {
-		if len(buffer) > 0 && len(buffer)+len(it.frame) > gatherLimit {
-			if _, err := l.conn.Write(buffer); err != nil {
-				return buffer, err
+		for _, part := range [2][]byte{it.frame, it.rest} {
+			if len(buffer) > 0 && len(buffer)+len(part) > gatherLimit {
+				if _, err := l.conn.Write(buffer); err != nil {
+					return buffer, err
+				}
+				buffer = buffer[:0]
 			}
-			buffer = buffer[:0]
-		}
-		if len(it.frame) > gatherLimit/2 && len(buffer) == 0 {
-			if _, err := l.conn.Write(it.frame); err != nil {
-				return buffer, err
+			if len(part) > gatherLimit/2 && len(buffer) == 0 {
+				if _, err := l.conn.Write(part); err != nil {
+					return buffer, err
+				}
+				continue
 			}
-			continue
+			buffer = append(buffer, part...)
 		}
-		buffer = append(buffer, it.frame...)
 	}
 	if len(buffer) > 0 {
 		if _, err := l.conn.Write(buffer); err != nil {
 			return buffer, err
 		}
+	}
+	if l.wide != nil {
+		return buffer, l.wide.flush()
 	}
 	return buffer, nil
 }

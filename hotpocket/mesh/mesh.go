@@ -72,6 +72,12 @@ type Handler interface {
 	PeerDown(key.Public)
 }
 
+// Recycler is what a Handler may be besides: it gets the answers of its Serve
+// back once they have left or are not wanted any more.
+type Recycler interface {
+	Recycle(kind Kind, answer []byte)
+}
+
 // Errors of Send and Request.
 var (
 	ErrNotConnected = errors.New("peer is not connected")
@@ -108,6 +114,7 @@ type PeerInfo struct {
 type Mesh struct {
 	config   Config
 	handler  Handler
+	recycler Recycler // the handler, if it is one
 	log      *slog.Logger
 	self     key.Public
 	identity *identity
@@ -163,6 +170,7 @@ func New(c Config, h Handler, log *slog.Logger) (*Mesh, error) {
 		opening:  make(map[net.Conn]uint64),
 		book:     newBook(c.Timing),
 	}
+	m.recycler, _ = h.(Recycler)
 	if m.identity, err = newIdentity(c.Key); err != nil {
 		return nil, fmt.Errorf("mesh: %w", err)
 	}
@@ -345,6 +353,13 @@ func (m *Mesh) Send(to key.Public, kind Kind, payload []byte) error {
 // the peer's own; otherwise the error says why there is no answer. The request
 // may have been served even then.
 func (m *Mesh) Request(ctx context.Context, to key.Public, kind Kind, payload []byte) ([]byte, error) {
+	return m.RequestInto(ctx, to, kind, payload, nil)
+}
+
+// RequestInto is Request with memory for the answer, which is read into buf if
+// its capacity suffices and allocated otherwise. After an error buf may still be
+// written to, and the caller must not use it again.
+func (m *Mesh) RequestInto(ctx context.Context, to key.Public, kind Kind, payload, buf []byte) ([]byte, error) {
 	s := m.session(to)
 	if s == nil {
 		return nil, fmt.Errorf("request to %s: %w", to.Short(), ErrNotConnected)
@@ -352,7 +367,7 @@ func (m *Mesh) Request(ctx context.Context, to key.Public, kind Kind, payload []
 	if len(payload) > min(m.config.MaxMessage, int(s.hello.MaxMessage)) {
 		return nil, fmt.Errorf("request of %d bytes to %s: %w", len(payload), to.Short(), ErrTooLarge)
 	}
-	answer, err := s.request(ctx, kind, payload)
+	answer, err := s.request(ctx, kind, payload, buf)
 	if err != nil {
 		return nil, fmt.Errorf("request to %s: %w", to.Short(), err)
 	}

@@ -296,17 +296,17 @@ func TestQueueIsBoundedAndReleased(t *testing.T) {
 	defer far.Close()
 	l := newLink(nil, near, nil, 1000)
 	released := 0
-	if err := l.enqueue(make([]byte, 900), func() { released++ }); err != nil {
+	if err := l.enqueue(make([]byte, 900), nil, func() { released++ }); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.enqueue(make([]byte, 100), nil); !errors.Is(err, errOverflow) {
+	if err := l.enqueue(make([]byte, 100), nil, nil); !errors.Is(err, errOverflow) {
 		t.Errorf("over the limit: %v", err)
 	}
 	l.finish()
 	if released != 1 || l.waiting() != 0 {
 		t.Errorf("released %d, waiting %d", released, l.waiting())
 	}
-	if err := l.enqueue(nil, nil); !errors.Is(err, errLinkClosed) {
+	if err := l.enqueue(nil, nil, nil); !errors.Is(err, errLinkClosed) {
 		t.Errorf("after the end: %v", err)
 	}
 }

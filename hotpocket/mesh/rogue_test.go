@@ -219,7 +219,7 @@ func TestUnaskedAnswersAreCounted(t *testing.T) {
 	if ft, _, err := readFrame(bulk.in, 0); err != nil || ft != frameHello {
 		t.Fatal(ft, err)
 	}
-	bulk.write(responseFrame(1, statusOK, make([]byte, 2000)))
+	bulk.write(append(responseFrame(1, statusOK, 2000), make([]byte, 2000)...))
 	if bye := r.bye(); bye.code != byeLimit {
 		t.Errorf("%v", bye)
 	}

@@ -48,7 +48,7 @@ func (s *session) send(frame []byte, payload int) error {
 			"peer", s.key.Short(), "bytes", payload, "peer_max_bytes_per_msg", s.hello.MaxMessage)
 		return ErrTooLarge
 	}
-	err := s.link.enqueue(frame, nil)
+	err := s.link.enqueue(frame, nil, nil)
 	if errors.Is(err, errOverflow) {
 		s.shut(fmt.Errorf("it does not keep up: more than %d bytes wait to be sent to it", s.link.limit), byeNone)
 	}

@@ -10,3 +10,7 @@ import (
 func setUserTimeout(net.Conn, time.Duration) {}
 
 func setLowWater(net.Conn, int) {}
+
+const priorityBulk, priorityInteractive = 0, 0
+
+func setPriority(net.Conn, int) {}

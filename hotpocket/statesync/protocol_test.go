@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 
 	"evernode/hotpocket/statefs"
@@ -12,33 +13,38 @@ import (
 )
 
 func TestRequestsComeBackAsTheyWere(t *testing.T) {
-	refs := []statefs.Ref{
-		{Kind: statefs.RefDir, Hash: digest.Sum([]byte("a"))},
-		{Kind: statefs.RefData, Path: "a/b\xff", Hash: digest.Sum(nil), Index: 1<<32 - 1},
+	questions := []question{
+		{Ref: statefs.Ref{Kind: statefs.RefDir, Hash: digest.Sum([]byte("a"))}},
+		{Ref: statefs.Ref{Kind: statefs.RefData, Path: "a/b\xff", Hash: digest.Sum(nil), Index: 1<<32 - 1}, have: []byte("tags")},
+		{Ref: statefs.Ref{Kind: statefs.RefData, Path: "a/b\xff", Hash: digest.Sum(nil), Index: 7}},
+		{Ref: statefs.Ref{Kind: statefs.RefData, Path: "a/c", Hash: digest.Sum([]byte("c"))}},
 	}
-	got, err := decodeRequest(encodeRequest(refs))
-	if err != nil || len(got) != 2 || got[0] != refs[0] || got[1] != refs[1] {
+	root, got, err := decodeRequest(encodeRequest(digest.Sum([]byte("root")), questions))
+	if err != nil || root != digest.Sum([]byte("root")) || !reflect.DeepEqual(got, questions) {
 		t.Fatalf("%v, %v", got, err)
 	}
 }
 
+func ask(questions []question) []byte { return encodeRequest(digest.Hash{}, questions) }
+
 func TestMalformedRequestsAreRefused(t *testing.T) {
-	good := encodeRequest([]statefs.Ref{{Kind: statefs.RefDir}})
+	good := ask(make([]question, 1))
 	s := NewServer(ServerConfig{State: nothing{}})
 	for name, b := range map[string][]byte{
-		"empty":      {},
-		"version":    append([]byte{9}, good[1:]...),
-		"cut":        good[:len(good)-1],
-		"too long":   append(bytes.Clone(good), 0),
-		"huge count": {1, 0xff, 0xff, 0xff, 0xff},
-		"oversize":   make([]byte, MaxRequest+1),
-		"257 refs":   encodeRequest(make([]statefs.Ref, maxRefs+1)),
+		"empty":                 {},
+		"version":               append([]byte{9}, good[1:]...),
+		"cut":                   good[:len(good)-1],
+		"too long":              append(bytes.Clone(good), 0),
+		"huge count":            append(bytes.Clone(good[:33]), 0xff, 0xff, 0xff, 0xff),
+		"path shared with none": append(bytes.Clone(good[:37]), 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0),
+		"oversize":              make([]byte, MaxRequest+1),
+		"too many":              ask(make([]question, maxRefs+1)),
 	} {
-		if _, err := s.Serve(bg, b); err == nil {
+		if _, err := s.Serve(bg, peerKey(1), b); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := s.Serve(bg, good); err != nil {
+	if _, err := s.Serve(bg, peerKey(1), good); err != nil {
 		t.Error(err)
 	}
 }
@@ -58,8 +64,8 @@ func (fat) Object(context.Context, statefs.Ref) ([]byte, error) {
 
 func TestRepliesStayInBounds(t *testing.T) {
 	s := NewServer(ServerConfig{State: fat{}})
-	refs := make([]statefs.Ref, maxRefs)
-	reply, err := s.Serve(bg, encodeRequest(refs))
+	refs := make([]question, maxRefs)
+	reply, err := s.Serve(bg, peerKey(1), ask(refs))
 	must(t, err)
 	if len(reply) > MaxReply {
 		t.Fatalf("reply of %d bytes", len(reply))
@@ -77,28 +83,36 @@ func TestRepliesStayInBounds(t *testing.T) {
 func TestUploadIsLimited(t *testing.T) {
 	s := NewServer(ServerConfig{State: fat{}, BytesPerSecond: 1000})
 	ctx, cancel := context.WithCancel(bg)
-	request := encodeRequest(make([]statefs.Ref, 1))
-	if _, err := s.Serve(ctx, request); err != nil { // the burst
+	request := ask(make([]question, 1))
+	if _, err := s.Serve(ctx, peerKey(1), request); err != nil { // the burst
 		t.Fatal(err)
 	}
 	cancel()
-	if _, err := s.Serve(ctx, request); !errors.Is(err, context.Canceled) {
+	if _, err := s.Serve(ctx, peerKey(1), request); !errors.Is(err, context.Canceled) {
 		t.Errorf("second reply: %v", err)
 	}
 	late, cancel := context.WithTimeout(bg, 1e6)
 	defer cancel()
-	if _, err := s.Serve(late, request); err == nil {
+	if _, err := s.Serve(late, peerKey(1), request); err == nil {
 		t.Error("the limit did not hold the reply back")
 	}
 }
 
 func FuzzMessages(f *testing.F) {
-	f.Add(encodeRequest([]statefs.Ref{{Kind: statefs.RefData, Path: "a/b", Index: 3}}))
-	f.Add(appendAnswer(wire.AppendU32(nil, 1), answer{statusFound, []byte("data")}))
+	f.Add(ask([]question{{Ref: statefs.Ref{Kind: statefs.RefData, Path: "a/b", Index: 3}, have: []byte("abcd")}, {Ref: statefs.Ref{Path: "a/c"}}}))
+	f.Add(appendAnswer(wire.AppendU32(nil, 1), answer{status: statusFound, data: []byte("data")}))
 	f.Add(appendAnswer(wire.AppendU32(nil, 1), answer{status: statusLater}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if refs, err := decodeRequest(b); err == nil && !bytes.Equal(encodeRequest(refs), b) {
-			t.Fatal("request read and written again is different")
+		if root, refs, err := decodeRequest(b); err == nil {
+			again, refs2, err := decodeRequest(encodeRequest(root, refs))
+			if err != nil || again != root || len(refs) != len(refs2) {
+				t.Fatalf("request written and read again is different: %v", err)
+			}
+			for i := range refs {
+				if refs[i].Ref != refs2[i].Ref || !bytes.Equal(refs[i].have, refs2[i].have) {
+					t.Fatalf("question %d written and read again is different", i)
+				}
+			}
 		}
 		for want := range 3 {
 			answers, err := decodeReply(b, want)

@@ -88,9 +88,15 @@ type network struct {
 func newNetwork(nodes ...*node) *network {
 	w := &network{serve: make(map[key.Public]func(context.Context, []byte) ([]byte, error))}
 	for i, n := range nodes {
-		w.serve[peerKey(i)] = NewServer(ServerConfig{State: n}).Serve
+		w.serve[peerKey(i)] = serving(ServerConfig{State: n})
 	}
 	return w
+}
+
+// serving answers one peer from a state.
+func serving(cfg ServerConfig) func(context.Context, []byte) ([]byte, error) {
+	s := NewServer(cfg)
+	return func(ctx context.Context, req []byte) ([]byte, error) { return s.Serve(ctx, peerKey(200), req) }
 }
 
 func (w *network) Request(ctx context.Context, to key.Public, payload []byte) ([]byte, error) {
@@ -300,7 +306,7 @@ func TestSyncWithBadPeers(t *testing.T) {
 	})
 	// 4 has nothing.
 	empty := newNode(t, nil)
-	net.spoil(4, func(handler) handler { return NewServer(ServerConfig{State: empty}).Serve })
+	net.spoil(4, func(handler) handler { return serving(ServerConfig{State: empty}) })
 	// 5 never answers.
 	net.spoil(5, func(handler) handler {
 		return func(ctx context.Context, _ []byte) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }
@@ -322,7 +328,7 @@ func TestSyncFromPartialPeers(t *testing.T) {
 	b := newNode(t, nil)
 	net := newNetwork(good, good)
 	for i := range 2 {
-		net.serve[peerKey(i)] = NewServer(ServerConfig{State: half{good, byte(i)}}).Serve
+		net.serve[peerKey(i)] = serving(ServerConfig{State: half{good, byte(i)}})
 	}
 	c, blamed := client(b, net)
 	syncTo(t, c, good.Agreed())
@@ -553,8 +559,8 @@ func TestBlob(t *testing.T) {
 	value := []byte("a value")
 	h := digest.Sum(value)
 	net := newNetwork(a, a, a)
-	net.serve[peerKey(1)] = NewServer(ServerConfig{State: a, Blobs: func(digest.Hash) ([]byte, bool) { return []byte("wrong"), true }}).Serve
-	net.serve[peerKey(2)] = NewServer(ServerConfig{State: a, Blobs: func(x digest.Hash) ([]byte, bool) { return value, x == h }}).Serve
+	net.serve[peerKey(1)] = serving(ServerConfig{State: a, Blobs: func(digest.Hash) ([]byte, bool) { return []byte("wrong"), true }})
+	net.serve[peerKey(2)] = serving(ServerConfig{State: a, Blobs: func(x digest.Hash) ([]byte, bool) { return value, x == h }})
 	c, blamed := client(b, net)
 	got, err := c.Blob(bg, h)
 	must(t, err)

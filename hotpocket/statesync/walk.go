@@ -3,117 +3,129 @@ package statesync
 import (
 	"context"
 	"errors"
-	"fmt"
+	"runtime"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"evernode/hotpocket/key"
 	"evernode/hotpocket/statefs"
-	"evernode/internal/digest"
 )
 
-// walk is one Sync. A single goroutine, run, owns the queue and the peers;
-// requests, and the work on their replies, run beside it and report back.
+const (
+	// maxFlight bounds the bytes of answers that are under way or being stored.
+	maxFlight = 24 << 20
+	// tickEvery is how often slow requests and the progress are looked at.
+	tickEvery = 50 * time.Millisecond
+	// switchAttempts bounds how often a state that looked complete is found
+	// incomplete when it is put together.
+	switchAttempts = 5
+)
+
+// walk is one Sync. A single goroutine, run, owns all of it; requests, the work
+// on their replies and the look for what is missing run beside it and report
+// back.
 type walk struct {
 	c       *Client
-	staging statefs.Staging
 	results chan result
+	storing chan struct{} // tokens of those who work on replies
+	board   *board
+	meter   meter
+	prog    Progress
+	newest  statefs.Version // to which the cluster has come
+	reached statefs.Version // that was switched to
+	epoch   int             // counts targets
 
+	// Of the target.
+	target  statefs.Version
+	staging statefs.Staging
+	store   *store
+	queue   queue
+	parked  []*item // no peer had them
+	arrived []cursor
+	look    bool // the frontier may have more
+	blocked bool // but not before what it has asked for is here
+	looking bool
+	held    int // bytes in the frontier
+	nodes   int // nodes asked for or queued
+
+	requests map[*request]struct{}
+	flight   int // bytes of requests and of replies being stored
+	// working and sleepers: goroutines that will report; those that wait for the
+	// end of a peer's rest.
+	working, sleepers int
+	retry, tick       <-chan time.Time
+}
+
+// request is a request to a peer.
+type request struct {
+	to     key.Public
+	items  []*item
+	sent   time.Time
+	expect int
+	epoch  int
 	target statefs.Version
-	epoch  int    // counts targets
-	queue  []item // a stack: what was found last is fetched first
-	parked []item // no peer had them
-	retry  <-chan time.Time
-	// working, requests, sleepers: goroutines that will report; those among
-	// working that ask a peer; those that wait for the end of a peer's rest.
-	working, requests, sleepers int
-	peers                       map[key.Public]*peer
-	turn                        int // rotates the choice among equal peers
-	prog                        Progress
-
-	patch *patchSlot
-	files *fileSet
-	seen  *hashSet
-}
-
-// item is a piece to fetch.
-type item struct {
-	ref     statefs.Ref
-	size    uint64 // of the file
-	expect  int    // bytes of the answer, about
-	file    *file  // RefData of a file with several groups
-	refused []key.Public
-}
-
-type peer struct {
-	inFlight int
-	banned   bool
-	resting  bool
-	dry      bool // within dispatch: nothing left to ask it
-	failures int
+	others bool // others are asked for the same
 }
 
 // result is what a goroutine reports.
 type result struct {
-	epoch   int
-	from    *key.Public // nil: local work
-	err     error       // the request failed
-	blame   error       // the peer answered wrongly
-	fatal   error       // nothing a peer can be blamed for
-	more    []item      // newly found
-	again   []item      // to be asked again, from anybody
-	refused []item      // the peer does not have them
-	bytes   uint64
-	pieces  uint64
-	wake    bool // a resting peer may be asked again
+	epoch int
+	wake  *key.Public // a resting peer may be asked again
+
+	req      *request // a reply has come, or none
+	sent     int      // bytes of the request
+	bytes    int      // of the reply
+	err      error
+	isStored bool // and its pieces are in stored
+
+	stored stored
+	found  *found // what a look at the frontier yielded
 }
 
-// patchSlot takes the wanted patch.cfg.
-type patchSlot struct {
-	mu      sync.Mutex
-	content []byte
+func newWalk(c *Client, target statefs.Version) *walk {
+	return &walk{
+		c: c, newest: target, board: newBoard(c.cfg.InFlightPeer),
+		results: make(chan result), requests: make(map[*request]struct{}),
+		storing: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
+	}
 }
 
-func (p *patchSlot) set(b []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.content = slices.Clone(b)
+// catchUp learns of the newest target.
+func (w *walk) catchUp() {
+	select {
+	case v := <-w.c.retarget:
+		w.newest = v
+	default:
+	}
 }
 
-func (p *patchSlot) get() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.content
-}
-
-func newWalk(c *Client, s statefs.Staging) *walk {
-	return &walk{c: c, staging: s, results: make(chan result), peers: make(map[key.Public]*peer)}
-}
-
-// switchAttempts bounds how often a state that looked complete is found
-// incomplete when it is put together.
-const switchAttempts = 5
-
-func (w *walk) run(ctx context.Context, target statefs.Version) (statefs.Version, error) {
+// run fetches the newest version, or a later one, into staging and switches to
+// it.
+func (w *walk) run(ctx context.Context, staging statefs.Staging) (statefs.Version, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	w.staging = staging
 	defer func() {
 		cancel()
-		for range w.working + w.sleepers {
-			<-w.results
+		for w.working+w.sleepers > 0 {
+			w.drain(<-w.results)
 		}
-		w.files.closeAll()
+		w.store.files.closeAll()
+		w.flight, w.looking, w.retry, w.tick = 0, false, nil, nil
 	}()
-	w.begin(ctx, target)
+	w.begin(w.newest)
+	w.tick = w.c.cfg.After(tickEvery)
 	attempts := 0
 	for {
+		w.explore()
 		w.dispatch(ctx)
-		if w.working == 0 && len(w.queue) == 0 && len(w.parked) == 0 {
-			w.files.closeAll()
-			err := w.staging.Switch(ctx, w.target, w.patch.get())
+		if w.complete() {
+			w.store.files.closeAll()
+			w.prog.Switching = true
+			w.show()
+			err := w.staging.Switch(ctx, w.target, w.store.getPatch())
+			w.prog.Switching = false
 			if err == nil {
+				w.reached = w.target
 				return w.target, nil
 			}
 			attempts++
@@ -121,7 +133,7 @@ func (w *walk) run(ctx context.Context, target statefs.Version) (statefs.Version
 				return w.target, err
 			}
 			w.c.cfg.Log.Warn("the fetched state is not complete; looking again", "error", err)
-			w.begin(ctx, w.target)
+			w.begin(w.target)
 			continue
 		}
 		select {
@@ -131,105 +143,248 @@ func (w *walk) run(ctx context.Context, target statefs.Version) (statefs.Version
 			}
 		case <-w.retry:
 			w.retry = nil
-			for i := range w.parked {
-				w.parked[i].refused = nil
+			for _, it := range w.parked {
+				it.refused = nil
 			}
-			w.queue = append(w.queue, w.parked...)
+			w.queue.front(w.parked)
 			w.parked = nil
 		case v := <-w.c.retarget:
-			if v != w.target {
-				w.begin(ctx, v)
-			}
+			w.newest = v
+		case <-w.tick:
+			w.tick = w.c.cfg.After(tickEvery)
+			w.hurry()
 		case <-ctx.Done():
 			return w.target, ctx.Err()
 		}
-		w.prog.Waiting = len(w.queue) + len(w.parked)
-		w.c.cfg.Progress(w.prog)
+		w.show()
+	}
+}
+
+// drain takes a result after the end.
+func (w *walk) drain(r result) {
+	if r.wake != nil {
+		w.sleepers--
+		w.board.of(*r.wake).resting = false
+		return
+	}
+	if r.req != nil && !r.isStored {
+		delete(w.requests, r.req)
+		p := w.board.of(r.req.to)
+		p.out--
+		p.stalled = false
+		if r.err == nil {
+			return // its pieces are still to come
+		}
+	}
+	w.working--
+	if r.stored.blame != nil {
+		if p := w.board.of(r.req.to); !p.banned {
+			w.ban(r.req.to, p, r.stored.blame)
+		}
 	}
 }
 
 // begin turns to a target. What still arrives for an earlier one is kept, but
 // leads to nothing further.
-func (w *walk) begin(ctx context.Context, target statefs.Version) {
-	if w.files != nil {
-		w.files.closeAll()
+func (w *walk) begin(target statefs.Version) {
+	if w.store != nil {
+		w.store.files.closeAll()
 	}
 	w.epoch++
 	w.target = target
-	w.queue, w.parked, w.retry = nil, nil, nil
-	w.patch, w.files, w.seen = &patchSlot{}, &fileSet{}, &hashSet{}
-	w.prog.Target, w.prog.TotalBytes, w.prog.TotalEntries = target, 0, 0
-	if !target.Patch.IsZero() {
-		if mine := w.c.cfg.State.Patch(); mine != nil && statefs.HashPatch(mine) == target.Patch {
-			w.patch.set(mine)
-		} else {
-			w.queue = append(w.queue, item{ref: statefs.Ref{Kind: statefs.RefPatch, Hash: target.Patch}, expect: 4 << 10})
-		}
+	w.queue, w.parked, w.arrived, w.retry = queue{}, nil, nil, nil
+	w.look, w.blocked, w.looking, w.held, w.nodes = true, false, false, 0, 0
+	coming := &hashSet{}
+	base := w.c.cfg.State.Agreed()
+	w.store = &store{
+		staging: w.staging, coming: coming, files: &fileSet{},
+		frontier: newFrontier(w.staging, coming, target.Root, base.Root),
 	}
-	w.goOn(func(e explorer) (r result) {
-		r.fatal = e.dir("", target.Root, &r.more)
-		return r
-	})
+	w.store.local, _ = w.c.cfg.State.(Source)
+	w.meter.restart()
+	w.prog.Target, w.prog.TotalBytes, w.prog.TotalEntries, w.prog.DoneBytes, w.prog.DoneEntries = target, 0, 0, 0, 0
+	if target.Patch.IsZero() {
+		return
+	}
+	if mine := w.c.cfg.State.Patch(); mine != nil && statefs.HashPatch(mine) == target.Patch {
+		w.store.setPatch(mine)
+		return
+	}
+	w.queue.add(&item{Ref: statefs.Ref{Kind: statefs.RefPatch, Hash: target.Patch}, expect: 4 << 10, epoch: w.epoch})
 }
 
-// goOn does local work beside the loop.
-func (w *walk) goOn(work func(explorer) result) {
-	e := explorer{staging: w.staging, seen: w.seen}
-	epoch := w.epoch
+// complete reports whether nothing is missing any more.
+func (w *walk) complete() bool {
+	if w.look || w.looking || len(w.arrived) > 0 || w.queue.len() > 0 || len(w.parked) > 0 {
+		return false
+	}
+	// What others were asked for as well may still be under way.
+	if w.nodes > 0 {
+		return false
+	}
+	for r := range w.requests {
+		if r.epoch != w.epoch {
+			continue
+		}
+		for _, it := range r.items {
+			if !it.stored.Load() {
+				return false
+			}
+		}
+	}
+	return w.busy() == 0
+}
+
+// busy counts the replies of this target that are being worked on.
+func (w *walk) busy() int { return w.working - len(w.requests) - w.lookers() }
+
+func (w *walk) lookers() int {
+	if w.looking {
+		return 1
+	}
+	return 0
+}
+
+// explore looks for more that is missing when little is known to be.
+func (w *walk) explore() {
+	if w.looking || !w.look && len(w.arrived) == 0 {
+		return
+	}
+	want, nodes := maxQueue-w.queue.len(), maxNodes-w.nodes
+	if len(w.arrived) == 0 && (w.blocked || want < maxQueue/4) {
+		return
+	}
+	if w.held > maxHeld && w.nodes > 0 {
+		nodes = 0
+	}
+	arrived, epoch, f := w.arrived, w.epoch, w.store.frontier
+	w.arrived, w.looking = nil, true
 	w.working++
 	go func() {
-		r := work(e)
-		r.epoch = epoch
+		r := result{epoch: epoch}
+		x, err := f.next(arrived, max(want, 0), max(nodes, 0))
+		r.found, r.stored.fatal = &x, err
 		w.results <- r
 	}()
 }
 
 // take applies a result.
 func (w *walk) take(ctx context.Context, r result) error {
-	if r.wake {
+	switch {
+	case r.wake != nil:
 		w.sleepers--
-		w.peers[*r.from].resting = false
+		w.board.of(*r.wake).resting = false
+		return nil
+	case r.found != nil:
+		w.working--
+		if r.epoch != w.epoch {
+			return nil
+		}
+		w.looking = false
+		if r.stored.fatal != nil {
+			return r.stored.fatal
+		}
+		w.discovered(r.found)
+		return nil
+	case !r.isStored:
+		w.replied(ctx, r)
 		return nil
 	}
 	w.working--
-	if r.from != nil {
-		w.requests--
-		p := w.peers[*r.from]
-		p.inFlight--
-		switch {
-		case r.blame != nil:
-			p.banned = true
-			w.c.cfg.Log.Warn("a peer sent wrong state data and is not asked again", "peer", *r.from, "error", r.blame)
-			w.c.cfg.Blame(*r.from, r.blame)
-		case r.err != nil:
-			w.rest(ctx, *r.from, p)
-		default:
-			p.failures = 0
+	w.flight -= r.req.expect
+	return w.kept(r)
+}
+
+// discovered takes what a look at the frontier yielded.
+func (w *walk) discovered(x *found) {
+	w.look, w.held = !x.end, x.held
+	w.blocked = x.blocked
+	w.prog.DoneBytes += x.done
+	w.prog.DoneEntries += x.entries
+	for _, it := range x.items {
+		it.epoch = w.epoch
+		if it.node() {
+			w.nodes++
 		}
+		w.queue.add(it)
 	}
-	w.prog.FetchedBytes += r.bytes
-	w.prog.FetchedPieces += r.pieces
+}
+
+// replied learns from a reply, or from the lack of one.
+func (w *walk) replied(ctx context.Context, r result) {
+	now := w.c.cfg.Now()
+	delete(w.requests, r.req)
+	p := w.board.of(r.req.to)
+	p.out--
+	w.prog.SentBytes += uint64(r.sent)
+	if r.err == nil {
+		p.answered(r.bytes, now.Sub(r.req.sent), now)
+		w.prog.FetchedBytes += uint64(r.bytes)
+		w.flight += r.bytes - r.req.expect
+		r.req.expect = r.bytes
+		return
+	}
+	w.working--
+	w.flight -= r.req.expect
+	if errors.Is(r.err, errMalformed) {
+		w.ban(r.req.to, p, r.err)
+	} else {
+		w.rest(ctx, r.req.to, p)
+	}
+	if r.req.epoch == w.epoch && !r.req.others {
+		w.again(r.req.items)
+	}
+}
+
+// kept takes what became of the pieces of a reply.
+func (w *walk) kept(r result) error {
+	s, p := &r.stored, w.board.of(r.req.to)
+	if s.blame != nil && !p.banned {
+		w.ban(r.req.to, p, s.blame)
+	}
+	p.badDeltas += s.deltas
+	w.prog.FetchedPieces += s.pieces
 	if r.epoch != w.epoch {
 		return nil
 	}
-	if r.fatal != nil {
-		return r.fatal
+	if s.fatal != nil {
+		return s.fatal
 	}
+	if w.nodes -= s.nodes; s.nodes > 0 {
+		w.blocked = false
+	}
+	w.prog.DoneBytes += s.bytes
+	w.arrived = append(w.arrived, s.cursors...)
 	if w.prog.TotalEntries == 0 {
-		if data, ok := w.staging.Node(w.target.Root); ok {
-			if l, err := statefs.DecodeDir(data); err == nil {
-				w.prog.TotalBytes, w.prog.TotalEntries = l.Bytes, l.Entries
-			}
-		}
+		w.size()
 	}
-	for _, it := range r.refused {
-		it.refused = append(slices.Clip(it.refused), *r.from)
-		w.queue = append(w.queue, it)
+	for _, it := range s.refused {
+		it.refused = append(it.refused, r.req.to)
 		w.prog.Refused++
 	}
-	w.queue = append(w.queue, r.again...)
-	w.queue = append(w.queue, r.more...)
+	w.again(s.refused)
+	w.again(s.again)
 	return nil
+}
+
+// size learns how large the wanted state is.
+func (w *walk) size() {
+	if data, ok := w.staging.Node(w.target.Root); ok {
+		if l, err := statefs.DecodeDir(data); err == nil {
+			w.prog.TotalBytes, w.prog.TotalEntries = l.Bytes, l.Entries
+		}
+	}
+}
+
+// again asks for items once more.
+func (w *walk) again(items []*item) {
+	w.queue.front(items)
+}
+
+func (w *walk) ban(id key.Public, p *peer, reason error) {
+	p.banned = true
+	w.c.cfg.Log.Warn("a peer sent wrong state data and is not asked again", "peer", id, "error", reason)
+	w.c.cfg.Blame(id, reason)
 }
 
 // maxRest bounds for how many times Retry a failing peer is left alone.
@@ -238,6 +393,8 @@ const maxRest = 32
 // rest leaves a peer alone for a while after a failed request.
 func (w *walk) rest(ctx context.Context, id key.Public, p *peer) {
 	p.failures++
+	p.window = 1
+	p.stalled = false
 	if p.resting {
 		return
 	}
@@ -249,374 +406,205 @@ func (w *walk) rest(ctx context.Context, id key.Public, p *peer) {
 		case <-wait:
 		case <-ctx.Done():
 		}
-		w.results <- result{wake: true, from: &id}
+		w.results <- result{wake: &id}
 	}()
+}
+
+// hurry asks others for what a peer is slow with.
+func (w *walk) hurry() {
+	now := w.c.cfg.Now()
+	for r := range w.requests {
+		if r.others || r.epoch != w.epoch {
+			continue
+		}
+		p := w.board.of(r.to)
+		age := now.Sub(r.sent)
+		if age < p.patience() && !(age > asked && w.queue.len() == 0 && !w.look) {
+			continue
+		}
+		if age > p.patience() {
+			p.slow()
+		}
+		r.others = true
+		w.queue.front(r.items)
+	}
+	w.queue.drop(func(*item) bool { return false })
 }
 
 // dispatch sends requests while there is something to ask and somebody to ask.
 func (w *walk) dispatch(ctx context.Context) {
-	if len(w.queue) == 0 {
-		w.pause()
-		return
+	if w.queue.len() > 0 {
+		known := w.c.cfg.Peers()
+		for w.queue.len() > 0 && len(w.requests) < w.c.cfg.InFlight && w.flight < maxFlight {
+			id, p := w.board.choose(known)
+			if p == nil {
+				break
+			}
+			items, expect := w.queue.pop(id, p.budget(), w.c.cfg.InFlight-len(w.requests))
+			if len(items) == 0 {
+				p.dry = true // it has refused everything that is left
+				continue
+			}
+			r := &request{to: id, items: items, sent: w.c.cfg.Now(), expect: expect, epoch: w.epoch, target: w.target}
+			p.out++
+			w.requests[r] = struct{}{}
+			w.flight += expect
+			w.working++
+			go w.fetch(ctx, r, w.store, p.badDeltas >= maxBadDeltas)
+		}
+		for _, p := range w.board.peers {
+			p.dry = false
+		}
+		w.park(known)
 	}
-	known := w.c.cfg.Peers()
-	for len(w.queue) > 0 && w.requests < w.c.cfg.InFlight {
-		id, p, ok := w.choose(known)
-		if !ok {
-			break
-		}
-		free := w.c.cfg.InFlight - w.requests
-		items := w.pop(id, max(1, len(w.queue)/free))
-		if len(items) == 0 {
-			p.dry = true // it has refused everything that is left
-			continue
-		}
-		p.inFlight++
-		w.requests++
-		w.working++
-		go w.fetch(ctx, id, items, w.epoch, explorer{w.staging, w.seen}, w.files, w.patch)
-	}
-	for _, p := range w.peers {
-		p.dry = false
-	}
-	w.park(known)
-	w.pause()
-}
-
-// choose returns the peer with the fewest requests out that may be asked.
-func (w *walk) choose(known []key.Public) (best key.Public, found *peer, ok bool) {
-	w.turn++
-	for i := range known {
-		id := known[(i+w.turn)%len(known)]
-		p := w.peers[id]
-		if p == nil {
-			p = &peer{}
-			w.peers[id] = p
-		}
-		if p.banned || p.resting || p.dry || p.inFlight >= w.c.cfg.InFlightPeer {
-			continue
-		}
-		if found == nil || p.inFlight < found.inFlight {
-			best, found = id, p
-		}
-	}
-	return best, found, found != nil
-}
-
-// lookBack is how deep into the queue pop looks for pieces that a peer has not
-// refused.
-const lookBack = 4 * maxRefs
-
-// pop takes up to limit items for a peer off the queue, together about a full
-// reply.
-func (w *walk) pop(id key.Public, limit int) []item {
-	limit = min(limit, maxRefs)
-	var items, kept []item
-	expect := 0
-	i := len(w.queue)
-	for ; i > 0 && len(items) < limit && len(kept) < lookBack; i-- {
-		it := w.queue[i-1]
-		if slices.Contains(it.refused, id) {
-			kept = append(kept, it)
-			continue
-		}
-		if len(items) > 0 && expect+it.expect > softReply {
-			break
-		}
-		expect += it.expect
-		items = append(items, it)
-	}
-	w.queue = w.queue[:i]
-	slices.Reverse(kept)
-	w.queue = append(w.queue, kept...)
-	return items
-}
-
-// park sets aside what every peer that can be asked has refused.
-func (w *walk) park(known []key.Public) {
-	if len(w.queue) == 0 || w.requests > 0 {
-		return
-	}
-	kept := w.queue[:0]
-	for _, it := range w.queue {
-		somebody := false
-		for _, id := range known {
-			p := w.peers[id]
-			somebody = somebody || (p == nil || !p.banned) && !slices.Contains(it.refused, id)
-		}
-		if somebody {
-			kept = append(kept, it)
-		} else {
-			w.parked = append(w.parked, it)
-		}
-	}
-	w.queue = kept
-}
-
-// pause sets the timer for another attempt when nothing else will wake the loop
-// or something is parked.
-func (w *walk) pause() {
-	if w.retry != nil {
-		return
-	}
-	if len(w.parked) > 0 || len(w.queue) > 0 && w.requests == 0 {
+	if w.retry == nil && (len(w.parked) > 0 || w.queue.len() > 0 && len(w.requests) == 0) {
 		w.retry = w.c.cfg.After(w.c.cfg.Retry)
 	}
 }
 
-// fetch asks one peer and works on the answers.
-func (w *walk) fetch(ctx context.Context, id key.Public, items []item, epoch int, e explorer, files *fileSet, patch *patchSlot) {
-	r := result{epoch: epoch, from: &id}
-	defer func() { w.results <- r }()
-	refs := make([]statefs.Ref, len(items))
-	for i := range items {
-		refs[i] = items[i].ref
-	}
-	answers, err := w.c.ask(ctx, id, encodeRequest(refs), len(refs))
-	if err != nil {
-		r.again = items
-		if errors.Is(err, errMalformed) {
-			r.blame = err
-		} else {
-			r.err = err
-		}
+// park sets aside what every peer that can be asked has refused. If the cluster
+// has moved on meanwhile, so does this.
+func (w *walk) park(known []key.Public) {
+	if w.queue.len() == 0 || len(w.requests) > 0 {
 		return
 	}
-	for i, a := range answers {
-		it := items[i]
-		switch {
-		case r.blame != nil || a.status == statusLater:
-			r.again = append(r.again, it)
-			continue
-		case a.status == statusMissing:
-			r.refused = append(r.refused, it)
-			continue
+	w.parked = append(w.parked, w.queue.drop(func(it *item) bool {
+		for _, id := range known {
+			if !w.board.of(id).banned && !slices.Contains(it.refused, id) {
+				return false
+			}
 		}
-		err := receive(ctx, it, a.data, e, files, patch, &r.more)
+		return true
+	})...)
+	if len(w.parked) > 0 && len(known) > 0 && w.newest != w.target {
+		w.c.cfg.Log.Debug("the peers no longer have the wanted state", "wanted", w.target, "now", w.newest)
+		w.begin(w.newest)
+	}
+}
+
+// fetch asks one peer and works on the answers.
+func (w *walk) fetch(ctx context.Context, r *request, s *store, whole bool) {
+	questions := make([]question, len(r.items))
+	size := 0
+	for i, it := range r.items {
+		q := s.question(ctx, it, whole || size > MaxRequest/2)
+		size += q.requestSize()
+		questions[i] = q
+	}
+	payload := encodeRequest(r.target.Root, questions)
+	answers, reply, err := w.c.ask(ctx, r.to, payload, len(questions), w.c.buffer())
+	w.results <- result{epoch: r.epoch, req: r, sent: len(payload), bytes: len(reply), err: err}
+	if err != nil {
+		return
+	}
+	w.storing <- struct{}{}
+	kept := s.take(ctx, r.items, questions, answers, reply)
+	<-w.storing
+	w.c.recycle(reply)
+	w.results <- result{epoch: r.epoch, req: r, isStored: true, stored: kept}
+}
+
+// show tells how far it is.
+func (w *walk) show() {
+	now := w.c.cfg.Now()
+	p := &w.prog
+	p.Waiting = w.queue.len() + len(w.parked)
+	p.Peers = w.board.active(now)
+	p.Rate, p.Left = w.meter.at(now, p)
+	w.c.cfg.Progress(*p)
+}
+
+// queue is what is to be asked for: folders and lists first, because they lead
+// to more.
+type queue struct {
+	nodes, data []*item
+}
+
+func (q *queue) len() int { return len(q.nodes) + len(q.data) }
+
+func (q *queue) add(it *item) {
+	if it.node() {
+		q.nodes = append(q.nodes, it)
+	} else {
+		q.data = append(q.data, it)
+	}
+}
+
+// front puts back what is wanted soonest, unless it has arrived meanwhile.
+func (q *queue) front(items []*item) {
+	var nodes, data []*item
+	for _, it := range items {
 		switch {
-		case errors.Is(err, statefs.ErrMismatch):
-			r.blame = fmt.Errorf("%s of %q: %w", it.ref.Hash.Short(), it.ref.Path, err)
-			r.again = append(r.again, it)
-		case err != nil:
-			r.fatal = err
-			return
+		case it.stored.Load():
+		case it.node():
+			nodes = append(nodes, it)
 		default:
-			r.pieces++
-			r.bytes += uint64(len(a.data))
+			data = append(data, it)
 		}
+	}
+	if nodes != nil {
+		q.nodes = append(nodes, q.nodes...)
+	}
+	if data != nil {
+		q.data = append(data, q.data...)
 	}
 }
 
-// receive checks and keeps one piece, and appends what it shows to be missing.
-func receive(ctx context.Context, it item, data []byte, e explorer, files *fileSet, patch *patchSlot, more *[]item) error {
-	ref := it.ref
-	switch ref.Kind {
-	case statefs.RefDir:
-		if err := e.staging.PutNode(ref.Kind, ref.Hash, data); err != nil {
-			return err
-		}
-		return e.dir(ref.Path, ref.Hash, more)
-	case statefs.RefPage:
-		if err := e.staging.PutNode(ref.Kind, ref.Hash, data); err != nil {
-			return err
-		}
-		return e.page(ref.Path, ref.Hash, more)
-	case statefs.RefPatch:
-		if len(data) > statefs.MaxPatch || statefs.HashPatch(data) != ref.Hash {
-			return statefs.ErrMismatch
-		}
-		patch.set(data)
-		return nil
-	case statefs.RefList:
-		staged, err := e.staging.OpenFile(ctx, ref.Path, it.size, ref.Hash, data)
-		if err != nil {
-			return err
-		}
-		missing := staged.Missing()
-		if len(missing) == 0 {
-			return staged.Close()
-		}
-		f := &file{staged: staged}
-		f.left.Store(int64(len(missing)))
-		group, _ := statefs.Groups(it.size)
-		for _, i := range slices.Backward(missing) { // the queue is a stack
-			*more = append(*more, item{
-				ref:    statefs.Ref{Kind: statefs.RefData, Path: ref.Path, Hash: ref.Hash, Index: i},
-				size:   it.size,
-				expect: int(group),
-				file:   f,
-			})
-		}
-		return files.add(f)
-	case statefs.RefData:
-		if it.file != nil {
-			return it.file.put(ref.Index, data)
-		}
-		if uint64(len(data)) != it.size {
-			return statefs.ErrMismatch
-		}
-		return e.staging.PutFile(ref.Hash, data)
+// pop takes items for a peer off the queue: of what it has not refused about
+// budget bytes, and no more of the items than one of share requests would get.
+func (q *queue) pop(id key.Public, budget, share int) ([]*item, int) {
+	if items, n := take(&q.nodes, id, budget, share); len(items) > 0 {
+		return items, n
 	}
-	return fmt.Errorf("unknown kind %d", ref.Kind)
+	return take(&q.data, id, budget, share)
 }
 
-// explorer looks through what is known of a tree for what is missing. It runs
-// beside the loop.
-type explorer struct {
-	staging statefs.Staging
-	seen    *hashSet
-}
+// lookBack is how deep into the queue take looks for pieces that a peer has not
+// refused.
+const lookBack = maxRefs
 
-// dir appends what is missing of the folder at path.
-func (e explorer) dir(path string, hash digest.Hash, more *[]item) error {
-	if strings.Count(path, "/") > statefs.MaxDepth {
-		return fmt.Errorf("%s: folders are nested deeper than %d", path, statefs.MaxDepth)
-	}
-	if e.staging.HasTree(path, hash) {
-		return nil
-	}
-	data, ok := e.staging.Node(hash)
-	if !ok {
-		*more = append(*more, item{ref: statefs.Ref{Kind: statefs.RefDir, Path: path, Hash: hash}, expect: 4 << 10})
-		return nil
-	}
-	l, err := statefs.DecodeDir(data)
-	if err != nil {
-		return fmt.Errorf("folder %q: %w", path, err)
-	}
-	for _, h := range l.Pages {
-		if err := e.page(path, h, more); err != nil {
-			return err
+func take(list *[]*item, id key.Public, budget, share int) (items []*item, expect int) {
+	l := *list
+	limit := min(maxRefs, max(1, (len(l)+share-1)/share))
+	var kept []*item
+	path, i := 0, 0
+	for ; i < len(l) && len(items) < limit && len(kept) < lookBack; i++ {
+		it := l[i]
+		if it.stored.Load() {
+			continue
 		}
-	}
-	return e.entries(path, l.Inline, more)
-}
-
-// page appends what is missing of one page of the folder at path.
-func (e explorer) page(path string, hash digest.Hash, more *[]item) error {
-	data, ok := e.staging.Node(hash)
-	if !ok {
-		*more = append(*more, item{ref: statefs.Ref{Kind: statefs.RefPage, Path: path, Hash: hash}, expect: 24 << 10})
-		return nil
-	}
-	entries, err := statefs.DecodePage(data)
-	if err != nil {
-		return fmt.Errorf("folder %q: %w", path, err)
-	}
-	return e.entries(path, entries, more)
-}
-
-func (e explorer) entries(path string, entries []statefs.Entry, more *[]item) error {
-	for _, n := range entries {
-		full := n.Name
-		if path != "" {
-			full = path + "/" + n.Name
+		if slices.Contains(it.refused, id) {
+			kept = append(kept, it)
+			continue
 		}
-		switch n.Kind {
-		case statefs.KindDir:
-			if err := e.dir(full, n.Hash, more); err != nil {
-				return err
+		if len(items) > 0 && (expect+it.expect > budget || path+len(it.Path) > MaxRequest/4) {
+			break
+		}
+		expect += it.expect
+		path += len(it.Path)
+		items = append(items, it)
+	}
+	l = l[i:]
+	if len(kept) > 0 {
+		l = append(kept, l...)
+	}
+	*list = l
+	return items, expect
+}
+
+// drop removes the items for which f is true and returns them.
+func (q *queue) drop(f func(*item) bool) (out []*item) {
+	for _, list := range []*[]*item{&q.nodes, &q.data} {
+		*list = slices.DeleteFunc(*list, func(it *item) bool {
+			if it.stored.Load() {
+				return true
 			}
-		case statefs.KindFile:
-			if e.staging.HasFile(n.Hash) || !e.seen.add(n.Hash) {
-				continue
+			if f(it) {
+				out = append(out, it)
+				return true
 			}
-			it := item{ref: statefs.Ref{Kind: statefs.RefData, Path: full, Hash: n.Hash}, size: n.Size, expect: int(n.Size)}
-			if _, count := statefs.Groups(n.Size); count > 1 {
-				it.ref.Kind, it.expect = statefs.RefList, count*digest.Size
-			}
-			*more = append(*more, it)
-		}
+			return false
+		})
 	}
-	return nil
-}
-
-// hashSet remembers which contents are being fetched: the same file may have
-// many names.
-type hashSet struct {
-	mu sync.Mutex
-	m  map[digest.Hash]struct{}
-}
-
-func (s *hashSet) add(h digest.Hash) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.m[h]; ok {
-		return false
-	}
-	if s.m == nil {
-		s.m = make(map[digest.Hash]struct{})
-	}
-	s.m[h] = struct{}{}
-	return true
-}
-
-// file is a file of several groups on its way.
-type file struct {
-	mu     sync.RWMutex // read-held while a group is written
-	staged statefs.StagedFile
-	closed bool
-	left   atomic.Int64
-}
-
-// put adds a group and closes the file after the last. Groups that come after
-// the sync has turned away are dropped.
-func (f *file) put(index uint32, data []byte) error {
-	f.mu.RLock()
-	if f.closed {
-		f.mu.RUnlock()
-		return nil
-	}
-	err := f.staged.Put(index, data)
-	f.mu.RUnlock()
-	if err == nil && f.left.Add(-1) == 0 {
-		err = f.close()
-	}
-	return err
-}
-
-func (f *file) close() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return nil
-	}
-	f.closed = true
-	return f.staged.Close()
-}
-
-// fileSet knows the files that may be open.
-type fileSet struct {
-	mu     sync.Mutex
-	open   map[*file]struct{}
-	closed bool
-}
-
-// add takes over f; it is closed at once when the set is.
-func (s *fileSet) add(f *file) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return f.close()
-	}
-	if s.open == nil {
-		s.open = make(map[*file]struct{})
-	}
-	s.open[f] = struct{}{}
-	for o := range s.open {
-		if o != f && o.left.Load() == 0 {
-			delete(s.open, o)
-		}
-	}
-	return nil
-}
-
-func (s *fileSet) closeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for f := range s.open {
-		f.close()
-	}
-	s.open = nil
+	return out
 }
