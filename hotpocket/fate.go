@@ -36,8 +36,11 @@ type selections struct {
 	kept  map[uint64][]byte
 	order []uint64
 	bytes int
-	// heard are inputs that ledgers which this node has left out have accepted.
+	// heard are inputs that ledgers which this node has left out have accepted,
+	// asked those of which others are being asked whether that is so, with how they
+	// are to be turned away if not.
 	heard map[digest.Hash]bool
+	asked map[digest.Hash]inputs.Reason
 }
 
 // put keeps the accepted inputs of a ledger.
@@ -91,7 +94,7 @@ func (x *selections) has(input digest.Hash) bool {
 // of one that was accepted, sent through two nodes for instance: an input has
 // one status.
 func (n *node) reject(user key.Public, input digest.Hash, reason inputs.Reason) {
-	if !n.selections.has(input) {
+	if !n.selections.has(input) && !n.selections.hold(input, reason) {
 		if n.gate.Connected(user) {
 			n.counts.rejected.Add(1)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"evernode/hotpocket/config"
@@ -220,6 +221,9 @@ func (n *node) answerLeap(height uint64, expired []*inputs.Bundle) {
 	if len(users) == 0 {
 		return
 	}
+	// What has been accepted is still pending here, and would be turned away by the
+	// next ledger as a repetition.
+	n.selections.ask(users)
 	n.spawn(func(ctx context.Context) {
 		defer n.intake.done(expired)
 		found := n.fates(ctx, users)
@@ -233,9 +237,11 @@ func (n *node) answerLeap(height uint64, expired []*inputs.Bundle) {
 				told[hash] = true
 				in = append(in, gateway.AcceptedInput{User: users[hash], Hash: hash})
 			}
-			n.selections.note(of)
 			n.gate.Accepted(f.seq, f.ledger, in)
 			n.counts.accepted.Add(uint64(len(in)))
+		}
+		for hash, reason := range n.selections.answer(users, told) {
+			n.reject(users[hash], hash, reason)
 		}
 		unknown := 0
 		n.eachInput(expired, func(in *inputs.Input) {
@@ -256,52 +262,77 @@ type fateOf struct {
 	ledger digest.Hash
 }
 
+// fatesFor is how long members are asked who are not connected at once.
+const fatesFor = 10 * time.Second
+
 // fates asks members in which ledgers inputs were accepted, and returns what
 // enough of them agree on.
 func (n *node) fates(ctx context.Context, of map[digest.Hash]key.Public) map[fateOf][]digest.Hash {
 	p := parameters(n.conf.Load())
 	enough := len(p.Members) - p.Quorum() + 1
-	hashes := make([]digest.Hash, 0, len(of))
-	for h := range of {
-		hashes = append(hashes, h)
-	}
+	hashes := slices.Collect(maps.Keys(of))
 	said := make(map[digest.Hash]map[fateOf]int)
-	for _, m := range p.Members {
-		for i := 0; i < len(hashes); i += maxFates {
-			part := hashes[i:min(i+maxFates, len(hashes))]
-			var payload []byte
-			for _, h := range part {
-				payload = append(payload, h[:]...)
+	answered := map[key.Public]bool{n.key.Public(): true}
+	for until := time.Now().Add(fatesFor); ; {
+		for _, m := range p.Members {
+			if answered[m] {
+				continue
 			}
-			err := n.asker().requestOf(ctx, []key.Public{m}, kindFates, payload, func(b []byte) error {
-				r := wire.NewReader(b)
-				for _, h := range part {
-					f := fateOf{seq: r.U64()}
-					if f.seq == 0 {
-						continue
-					}
-					r.Fixed(f.ledger[:])
+			if all, err := n.fatesBy(ctx, m, hashes); err == nil {
+				answered[m] = true
+				for h, f := range all {
 					if said[h] == nil {
 						said[h] = make(map[fateOf]int)
 					}
 					said[h][f]++
 				}
-				return r.Close()
-			})
-			if err != nil {
-				break
 			}
 		}
-	}
-	found := make(map[fateOf][]digest.Hash)
-	for h, votes := range said {
-		for f, v := range votes {
-			if v >= enough {
-				found[f] = append(found[f], h)
+		found := make(map[fateOf][]digest.Hash)
+		count := 0
+		for h, votes := range said {
+			for f, v := range votes {
+				if v >= enough {
+					found[f] = append(found[f], h)
+					count++
+				}
 			}
 		}
+		if count == len(hashes) || len(answered) >= len(p.Members) || time.Now().After(until) {
+			return found
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return found
+}
+
+// fatesBy returns what one member says.
+func (n *node) fatesBy(ctx context.Context, m key.Public, hashes []digest.Hash) (map[digest.Hash]fateOf, error) {
+	said := make(map[digest.Hash]fateOf)
+	for part := range slices.Chunk(hashes, maxFates) {
+		var payload []byte
+		for _, h := range part {
+			payload = append(payload, h[:]...)
+		}
+		err := n.asker().requestOf(ctx, []key.Public{m}, kindFates, payload, func(b []byte) error {
+			r := wire.NewReader(b)
+			for _, h := range part {
+				f := fateOf{seq: r.U64()}
+				if f.seq > 0 {
+					r.Fixed(f.ledger[:])
+					said[h] = f
+				}
+			}
+			return r.Close()
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return said, nil
 }
 
 // serveFates tells in which of the last ledgers inputs were accepted: for each
@@ -352,16 +383,50 @@ func (x *selections) find(wanted map[digest.Hash]uint64) {
 	}
 }
 
-// note keeps what others say that ledgers have accepted.
-func (x *selections) note(accepted []digest.Hash) {
+// ask says that it is being found out whether inputs have been accepted.
+func (x *selections) ask(of map[digest.Hash]key.Public) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.asked == nil {
+		x.asked = make(map[digest.Hash]inputs.Reason)
+	}
+	for h := range of {
+		if _, twice := x.asked[h]; !twice {
+			x.asked[h] = inputs.None
+		}
+	}
+}
+
+// hold puts off the rejection of an input of which that is being found out.
+func (x *selections) hold(input digest.Hash, reason inputs.Reason) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.asked[input]; !ok {
+		return false
+	}
+	x.asked[input] = reason
+	return true
+}
+
+// answer says which of the inputs have been accepted, and returns the rejections
+// of others that were put off.
+func (x *selections) answer(of map[digest.Hash]key.Public, accepted map[digest.Hash]bool) map[digest.Hash]inputs.Reason {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.heard == nil || len(x.heard) > maxQueued {
 		x.heard = make(map[digest.Hash]bool)
 	}
-	for _, h := range accepted {
-		x.heard[h] = true
+	due := make(map[digest.Hash]inputs.Reason)
+	for h := range of {
+		reason := x.asked[h]
+		delete(x.asked, h)
+		if accepted[h] {
+			x.heard[h] = true
+		} else if reason != inputs.None {
+			due[h] = reason
+		}
 	}
+	return due
 }
 
 // open returns the inputs of this node's users that no ledger known here has

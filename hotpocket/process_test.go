@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ import (
 
 // nodeFolder is the variable that makes the test binary run a node.
 const nodeFolder = "HOTPOCKET_TEST_NODE"
+
+// leapVariable is the variable with tuning.leapFrom of that node.
+const leapVariable = "HOTPOCKET_TEST_LEAP"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(nodeFolder); dir != "" {
@@ -36,7 +40,11 @@ func runNode(dir string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if err := Run(ctx, dir, Options{Version: "test", Log: log}); err != nil {
+	var tune tuning
+	if n, err := strconv.ParseUint(os.Getenv(leapVariable), 10, 64); err == nil {
+		tune.leapFrom = n
+	}
+	if err := Run(ctx, dir, Options{Version: "test", Log: log, tune: tune}); err != nil {
 		log.Error("node failed", "err", err)
 		return 1
 	}
@@ -53,7 +61,7 @@ type process struct {
 func (p *process) launch() {
 	p.c.t.Helper()
 	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), nodeFolder+"="+p.dir)
+	p.cmd.Env = append(os.Environ(), nodeFolder+"="+p.dir, fmt.Sprint(leapVariable, "=", p.c.tune.leapFrom))
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		p.c.t.Fatal(err)
