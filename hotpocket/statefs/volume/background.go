@@ -1,0 +1,339 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// sweeper removes object files in the background.
+type sweeper struct {
+	mu      sync.Mutex
+	more    *sync.Cond
+	list    []uint64
+	stopped bool
+	done    chan struct{}
+}
+
+func (s *sweeper) start(v *Volume) {
+	s.more = sync.NewCond(&s.mu)
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		for {
+			s.mu.Lock()
+			for len(s.list) == 0 && !s.stopped {
+				s.more.Wait()
+			}
+			list := s.list
+			s.list = nil
+			s.mu.Unlock()
+			if len(list) == 0 {
+				return
+			}
+			for _, id := range list {
+				v.step("before an object is removed")
+				if err := v.store.remove(id); err != nil {
+					v.log.Warn("cannot remove an object", "object", objectName(id), "error", err)
+				}
+			}
+		}
+	}()
+}
+
+// stop ends the work after what is left of it is done.
+func (s *sweeper) stop() {
+	if s.done == nil {
+		return
+	}
+	s.mu.Lock()
+	s.stopped = true
+	s.more.Signal()
+	s.mu.Unlock()
+	<-s.done
+}
+
+// reap has an object removed that nothing refers to any more.
+func (v *Volume) reap(id uint64) {
+	if id == 0 {
+		return
+	}
+	s := &v.sweep
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, id)
+	s.more.Signal()
+}
+
+// flusher makes durable in the background what runs left: objects, then the log,
+// and notes how far.
+type flusher struct {
+	mu       sync.Mutex
+	unsynced []uint64
+	all      bool // too many to name them
+
+	kick chan struct{}
+	quit chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+func (f *flusher) start(v *Volume) {
+	f.kick, f.quit, f.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(f.done)
+		for {
+			select {
+			case <-f.kick:
+			case <-f.quit:
+				return
+			}
+			if err := v.flushOnce(); err != nil {
+				v.log.Error("cannot make the state durable", "error", err)
+				continue
+			}
+			if err := v.compact(); err != nil {
+				v.log.Error("cannot compact the log of the state", "error", err)
+			}
+		}
+	}()
+}
+
+func (f *flusher) stop() {
+	if f.done == nil {
+		return
+	}
+	f.once.Do(func() { close(f.quit) })
+	<-f.done
+}
+
+func (f *flusher) wake() {
+	if f.kick == nil {
+		return
+	}
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+// flushEach is up to how many objects are flushed one by one. Above, the whole
+// file system is.
+const flushEach = 64
+
+// add names objects that are not durable yet.
+func (f *flusher) add(ids ...uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all {
+		return
+	}
+	f.unsynced = append(f.unsynced, ids...)
+	if len(f.unsynced) > flushEach {
+		f.unsynced, f.all = nil, true
+	}
+}
+
+// flushOnce makes durable what is in the log by now.
+func (v *Volume) flushOnce() error {
+	// The order matters: whatever a record up to here refers to was named before
+	// the record was written.
+	upTo, offset := v.tlog.end()
+	f := &v.flush
+	f.mu.Lock()
+	ids, all := f.unsynced, f.all
+	f.unsynced, f.all = nil, false
+	f.mu.Unlock()
+	err := v.syncObjects(ids, all)
+	if err == nil {
+		err = v.tlog.sync()
+	}
+	if err != nil {
+		f.mu.Lock()
+		f.all = true
+		f.mu.Unlock()
+		return err
+	}
+	v.step("log flushed")
+	if err := v.note(recDurable, appendOffset(offset)); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, k := range append(v.kept[:len(v.kept):len(v.kept)], v.agreed) {
+		k.durable = k.durable || k.end <= upTo
+	}
+	v.forgetVersions()
+	return nil
+}
+
+// syncObjects makes objects and what lies beside them durable.
+func (v *Volume) syncObjects(ids []uint64, all bool) error {
+	if all {
+		if err := unix.Syncfs(v.store.root); err != nil {
+			return fmt.Errorf("flush objects: %w", err)
+		}
+		return nil
+	}
+	shards := make(map[int]bool)
+	for _, id := range ids {
+		for _, name := range []string{objectName(id), objectName(id) + sideSuffix} {
+			fd, err := retry(func() (int, error) {
+				return unix.Openat(v.store.shard(id), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+			})
+			if errors.Is(err, unix.ENOENT) {
+				continue // no group values, or rolled back
+			}
+			if err == nil {
+				err = unix.Fsync(fd)
+				unix.Close(fd)
+			}
+			if err != nil {
+				return fmt.Errorf("flush object %s: %w", name, err)
+			}
+		}
+		shards[v.store.shard(id)] = true
+	}
+	for fd := range shards {
+		if err := unix.Fsync(fd); err != nil {
+			return fmt.Errorf("flush folder of objects: %w", err)
+		}
+	}
+	return nil
+}
+
+// compactAt is the size in bytes below which a log is left alone.
+const compactAt = 8 << 20
+
+// compact replaces the log when it has grown to a multiple of its listing. It is
+// called by the flusher, so that nothing is flushed meanwhile.
+func (v *Volume) compact() error {
+	l := v.tlog
+	l.mu.Lock()
+	size, base := l.size, l.base
+	l.mu.Unlock()
+	if size < compactAt || size < 4*base {
+		return nil
+	}
+	v.mu.RLock()
+	agreed, damaged := v.agreed, v.damaged
+	next := Ino(v.nextIno.Load())
+	shown := *agreed
+	v.mu.RUnlock()
+	if damaged || !agreed.durable {
+		return nil
+	}
+	nl, err := newLog(l.dir, l.num+1, &shown, next)
+	if err != nil {
+		return err
+	}
+	v.step("new log written")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// What came behind the version's commit is carried over, record by record.
+	b := &batch{check: nl.check}
+	_, _, err = readLog(l.f, func(kind byte, payload []byte, end int64) error {
+		if end+l.shift > agreed.end && kind != recDurable {
+			b.record(kind, payload)
+		}
+		return nil
+	})
+	b.record(recBoot, []byte(v.boot))
+	b.record(recDurable, appendOffset(nl.size))
+	if err == nil {
+		_, err = pwrite(int(nl.f.Fd()), b.buf, nl.size)
+	}
+	if err == nil {
+		err = nl.f.Sync()
+	}
+	if err == nil {
+		err = nl.rename()
+	}
+	if err != nil {
+		nl.f.Close()
+		return fmt.Errorf("carry over the end of the log: %w", err)
+	}
+	v.step("new log in place")
+	l.f.Close()
+	at := l.shift + l.size
+	l.f, l.num, l.check, l.base = nl.f, nl.num, b.check, nl.base
+	l.size = nl.size + int64(len(b.buf))
+	l.shift = at - l.size
+	return nil
+}
+
+// folder brings the blocks of layers into the lowest object of a file, once no
+// version is kept that needs what is there.
+type folder struct {
+	mu   sync.Mutex
+	list map[uint64]*foldJob // by lowest object
+	kick chan struct{}
+	quit chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+// foldJob is a file with layers in the newest version that has it.
+type foldJob struct {
+	n   *node
+	ord uint64 // the version that brought the lowest layer that is not folded
+}
+
+func (f *folder) start(v *Volume) {
+	f.kick, f.quit, f.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-f.quit
+		cancel()
+	}()
+	go func() {
+		defer close(f.done)
+		for {
+			select {
+			case <-f.kick:
+			case <-f.quit:
+				return
+			}
+			if err := v.foldAll(ctx); err != nil && ctx.Err() == nil {
+				v.log.Error("cannot fold the layers of a file", "error", err)
+			}
+		}
+	}()
+}
+
+func (f *folder) stop() {
+	if f.done == nil {
+		return
+	}
+	f.once.Do(func() { close(f.quit) })
+	<-f.done
+}
+
+func (f *folder) wake() {
+	if f.kick == nil {
+		return
+	}
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (f *folder) add(list []*node) {
+	if len(list) == 0 {
+		return
+	}
+	f.mu.Lock()
+	if f.list == nil {
+		f.list = make(map[uint64]*foldJob)
+	}
+	for _, n := range list {
+		f.list[n.obj] = &foldJob{n: n}
+	}
+	f.mu.Unlock()
+}
+
+func (v *Volume) foldAll(ctx context.Context) error { return nil }
