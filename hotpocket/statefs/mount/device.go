@@ -90,24 +90,39 @@ func fusermount() (string, error) {
 	return "", exec.ErrNotFound
 }
 
+// mountKind says what a mount is for.
+type mountKind uint8
+
+const (
+	// writable: only the kernel changes contents and attributes, and what we
+	// change we take back; permissions are checked here.
+	writable mountKind = iota
+	// readOnly: the kernel checks permissions and looks again at what may have
+	// changed.
+	readOnly
+)
+
 // mountAt mounts fs on the folder path. Nothing is answered before serve.
-func mountAt(path string, fs fuse.RawFileSystem, log *slog.Logger, explicitCache bool) (*device, error) {
+func mountAt(path string, fs fuse.RawFileSystem, log *slog.Logger, kind mountKind) (*device, error) {
 	root := os.Geteuid() == 0
 	opts := &fuse.MountOptions{
 		Name:                     "evernode",
 		FsName:                   "evernode",
 		AllowOther:               root,
-		Options:                  []string{"default_permissions", "nosuid", "nodev"},
+		Options:                  []string{"nosuid", "nodev"},
 		MaxWrite:                 maxRequest,
 		MaxReadAhead:             maxRequest,
 		MaxBackground:            maxBackground,
 		DisableXAttrs:            true,
 		EnableSymlinkCaching:     true,
-		ExplicitDataCacheControl: explicitCache,
+		ExplicitDataCacheControl: kind == writable,
 		DisableSplice:            true,
 		DirectMountStrict:        root,
 		MaxStackDepth:            stackDepth,
 		ExtraCapabilities:        fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO,
+	}
+	if kind == readOnly {
+		opts.Options = append(opts.Options, "default_permissions")
 	}
 	d := &device{path: path, served: make(chan struct{})}
 	opts.Logger = stdlog.New(d.logTo(log), "", 0)

@@ -87,6 +87,9 @@ func (fs *rwFS) entry(parent uint64, name string, a *volume.Attr, out *fuse.Entr
 // Lookup implements fuse.RawFileSystem. That there is no such name is told with a
 // lifetime, too: programs ask for the same missing files over and over.
 func (fs *rwFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	if st := fs.check(&h.Caller, h.NodeId, mayEnter); st != fuse.OK {
+		return st
+	}
 	if len(name) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
@@ -126,6 +129,9 @@ func (fs *rwFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut
 // everything always belongs to the contract: programs that unpack archives as
 // root ask for it and would stop at an error.
 func (fs *rwFS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if st := fs.checkChange(in); st != fuse.OK {
+		return st
+	}
 	var c volume.Change
 	if mode, ok := in.GetMode(); ok {
 		c.Mode = &mode
@@ -150,6 +156,26 @@ func (fs *rwFS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 	return fuse.OK
 }
 
+// checkChange refuses changes that the caller may not make. Whoever has opened a
+// file may truncate it.
+func (fs *rwFS) checkChange(in *fuse.SetAttrIn) fuse.Status {
+	if fs.owns(&in.Caller) {
+		if _, ok := in.GetSize(); !ok || in.Uid == 0 || in.Valid&fuse.FATTR_FH != 0 {
+			return fuse.OK
+		}
+		return fs.check(&in.Caller, in.NodeId, mayWrite)
+	}
+	const now = fuse.FATTR_ATIME_NOW | fuse.FATTR_MTIME_NOW
+	times := in.Valid & (fuse.FATTR_ATIME | fuse.FATTR_MTIME)
+	if in.Valid&(fuse.FATTR_MODE|fuse.FATTR_UID|fuse.FATTR_GID) != 0 || times != 0 && in.Valid&now != now {
+		return fuse.EPERM
+	}
+	if in.Valid&fuse.FATTR_FH != 0 {
+		return fuse.OK
+	}
+	return fs.check(&in.Caller, in.NodeId, mayWrite)
+}
+
 // made answers a request that made something.
 func (fs *rwFS) made(op string, parent uint64, name string, a volume.Attr, err error, out *fuse.EntryOut) fuse.Status {
 	if err != nil {
@@ -161,6 +187,9 @@ func (fs *rwFS) made(op string, parent uint64, name string, a volume.Attr, err e
 
 // Mknod implements fuse.RawFileSystem.
 func (fs *rwFS) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	if st := fs.check(&in.Caller, in.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	if len(name) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
@@ -170,6 +199,9 @@ func (fs *rwFS) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fus
 
 // Mkdir implements fuse.RawFileSystem.
 func (fs *rwFS) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	if st := fs.check(&in.Caller, in.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	if len(name) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
@@ -179,6 +211,9 @@ func (fs *rwFS) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fus
 
 // Symlink implements fuse.RawFileSystem.
 func (fs *rwFS) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	if st := fs.check(&h.Caller, h.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	if len(name) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
@@ -188,6 +223,9 @@ func (fs *rwFS) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string
 
 // Link implements fuse.RawFileSystem.
 func (fs *rwFS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	if st := fs.check(&in.Caller, in.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	if len(name) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
@@ -206,21 +244,35 @@ func (fs *rwFS) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Stat
 
 // Unlink implements fuse.RawFileSystem.
 func (fs *rwFS) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	if st := fs.check(&h.Caller, h.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	return fs.status("unlink", fs.tree.Unlink(volume.Ino(h.NodeId), name))
 }
 
 // Rmdir implements fuse.RawFileSystem.
 func (fs *rwFS) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	if st := fs.check(&h.Caller, h.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	return fs.status("rmdir", fs.tree.Rmdir(volume.Ino(h.NodeId), name))
 }
 
 // Rename implements fuse.RawFileSystem.
 func (fs *rwFS) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fuse.Status {
+	if st := fs.check(&in.Caller, in.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	if len(to) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
 	if in.Flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return fuse.EINVAL
+	}
+	if in.Newdir != in.NodeId {
+		if st := fs.check(&in.Caller, in.Newdir, mayWrite|mayEnter); st != fuse.OK {
+			return st
+		}
 	}
 	fs.known.name(volume.Ino(in.NodeId), from)
 	fs.known.name(volume.Ino(in.Newdir), to)
@@ -230,6 +282,9 @@ func (fs *rwFS) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fu
 // OpenDir implements fuse.RawFileSystem. The kernel may keep the listing: it
 // drops it when a name comes or goes.
 func (fs *rwFS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if st := fs.check(&in.Caller, in.NodeId, mayRead); st != fuse.OK {
+		return st
+	}
 	out.Fh = fs.handles.addDir(volume.Ino(in.NodeId))
 	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
@@ -293,6 +348,3 @@ func (fs *rwFS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut)
 	out.NameLen = s.NameMax
 	return fuse.OK
 }
-
-// Access implements fuse.RawFileSystem: the kernel checks permissions itself.
-func (fs *rwFS) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }

@@ -12,6 +12,9 @@ func (fs *rwFS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 	if len(name) > maxName {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
+	if st := fs.check(&in.Caller, in.NodeId, mayWrite|mayEnter); st != fuse.OK {
+		return st
+	}
 	a, f, err := fs.tree.Create(volume.Ino(in.NodeId), name, in.Mode&0o7777, in.Flags)
 	if err != nil {
 		return fs.status("create", err)
@@ -23,6 +26,9 @@ func (fs *rwFS) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *f
 
 // Open implements fuse.RawFileSystem.
 func (fs *rwFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if st := fs.check(&in.Caller, in.NodeId, wanted(in.Flags)); st != fuse.OK {
+		return st
+	}
 	f, err := fs.tree.OpenFile(volume.Ino(in.NodeId), in.Flags)
 	if err != nil {
 		return fs.status("open", err)

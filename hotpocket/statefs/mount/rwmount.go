@@ -32,7 +32,7 @@ func mountRW(path string, t tree, owner fuse.Owner, log *slog.Logger, passthroug
 		}
 		fs.handles.forget = func(id int32) { m.dev.server.UnregisterBackingFd(id) }
 	}
-	dev, err := mountAt(path, fs, log, true)
+	dev, err := mountAt(path, fs, log, writable)
 	if err != nil {
 		return nil, err
 	}

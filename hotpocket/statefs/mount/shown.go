@@ -185,7 +185,7 @@ type roMount struct {
 }
 
 func mountRO(path string, fs *roFS) (*roMount, error) {
-	dev, err := mountAt(path, fs, fs.log, false)
+	dev, err := mountAt(path, fs, fs.log, readOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -107,9 +107,15 @@ func Open(ctx context.Context, cfg statefs.Config) (_ *State, err error) {
 	if o := cfg.Owner; o != nil {
 		owner = fuse.Owner{Uid: uint32(o.UID), Gid: uint32(o.GID)}
 		// The contract writes beside its state: patch.cfg, private files.
-		if err := os.Lchown(s.paths.rw, o.UID, o.GID); err != nil {
-			return nil, err
+		for _, p := range []string{filepath.Dir(s.paths.rw), s.paths.rw} {
+			if err := os.Lchown(p, o.UID, o.GID); err != nil {
+				return nil, err
+			}
 		}
+	}
+	// See perm.go.
+	if err := os.Chmod(filepath.Dir(s.paths.rw), 0o700); err != nil {
+		return nil, err
 	}
 	// This mount comes first, to learn what the kernel can do.
 	ro, err := mountRO(s.paths.ro, newRO(s.log, owner, s.work, owner.Uid == 0))
