@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,13 @@ const nodeFolder = "HOTPOCKET_TEST_NODE"
 const leapVariable = "HOTPOCKET_TEST_LEAP"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == keepState {
+		os.Exit(runState(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		fmt.Fprintln(os.Stderr, "this is a test binary; it knows no", os.Args[1])
+		os.Exit(2)
+	}
 	if dir := os.Getenv(nodeFolder); dir != "" {
 		os.Exit(runNode(dir))
 	}
@@ -44,7 +52,8 @@ func runNode(dir string) int {
 	if n, err := strconv.ParseUint(os.Getenv(leapVariable), 10, 64); err == nil {
 		tune.leapFrom = n
 	}
-	if err := Run(ctx, dir, Options{Version: "test", Log: log, tune: tune}); err != nil {
+	state := StateOptions{Command: []string{"/proc/self/exe", keepState}}
+	if err := Run(ctx, dir, Options{Version: "test", Log: log, State: state, tune: tune}); err != nil {
 		log.Error("node failed", "err", err)
 		return 1
 	}
@@ -83,8 +92,16 @@ func (p *process) end(sig os.Signal) error {
 
 func processes(t *testing.T, n int, change func(*config.Config)) (*cluster, []*process) {
 	t.Helper()
-	c := makeCluster(t, n, n, trial(t), func(_ int, conf *config.Config) {
+	return processesOf(t, n, trial(t), change)
+}
+
+func processesOf(t *testing.T, n int, bin string, change func(*config.Config)) (*cluster, []*process) {
+	t.Helper()
+	c := makeCluster(t, n, n, bin, func(_ int, conf *config.Config) {
 		full(conf)
+		if *stateBackend != "" {
+			conf.HPFS.Backend = *stateBackend
+		}
 		conf.Contract.Consensus.Roundtime = 300 * time.Millisecond
 		if change != nil {
 			change(conf)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,14 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("%s works in the node's folder %s; stop it first", who, e.Dir)
 }
 
+// relicTime is how long a lock is waited for whose process has ended. A child that
+// the process was about to start when it was killed holds it until it starts its
+// own program.
+const relicTime = 2 * time.Second
+
+// ended reports whether a process that the kernel named is gone.
+func ended(pid int) bool { return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+
 // Acquire takes the lock on a node's folder, or returns an *InUseError. The
 // lock is on the folder itself, so it leaves no file behind, outlives every
 // rewrite of hp.cfg, and ends with the process however it ends.
@@ -39,6 +48,10 @@ func Acquire(dir string) (*Lock, error) {
 		return nil, err
 	}
 	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for until := time.Now().Add(relicTime); errors.Is(err, unix.EWOULDBLOCK) && ended(lockedBy(d)) && time.Now().Before(until); {
+		time.Sleep(5 * time.Millisecond)
+		err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = &InUseError{dir, lockedBy(d)}
 	} else if err != nil {

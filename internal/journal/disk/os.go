@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,6 +86,10 @@ func (OS) SyncDir(dir string) error {
 	return nil
 }
 
+// relicTime is how long a lock is waited for. A child that a process was about to
+// start when it was killed holds its locks until it starts its own program.
+const relicTime = 500 * time.Millisecond
+
 // Lock implements FS with flock(2), which ends with the process however it
 // dies.
 func (OS) Lock(name string) (io.Closer, error) {
@@ -92,7 +97,11 @@ func (OS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f); err != nil {
+	err = flock(f)
+	for until := time.Now().Add(relicTime); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(until); err = flock(f) {
+		time.Sleep(2 * time.Millisecond)
+	}
+	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%s is locked: another process uses this folder", name)
