@@ -120,21 +120,23 @@ func (f *frontier) look(r *found, want, nodes int) error {
 			top.groups = top.groups[1:]
 		case len(top.pages) > 0:
 			h, old := top.pages[0], top.old[0]
-			c, ok, err := f.page(top.path, h, old)
-			if err != nil {
-				return err
-			}
-			if !ok && nodes == 0 {
+			data, here := f.staging.Node(h)
+			if !here && nodes == 0 {
 				r.blocked = true
 				return nil
 			}
+			path := top.path
 			top.pages, top.old = top.pages[1:], top.old[1:]
-			if ok {
+			if here {
+				c, err := f.page(path, data, h, old)
+				if err != nil {
+					return err
+				}
 				f.push(c)
 				continue
 			}
 			nodes--
-			r.items = append(r.items, &item{Ref: statefs.Ref{Kind: statefs.RefPage, Path: top.path, Hash: h}, expect: 24 << 10, base: old})
+			r.items = append(r.items, &item{Ref: statefs.Ref{Kind: statefs.RefPage, Path: path, Hash: h}, expect: 24 << 10, base: old})
 		case len(top.entries) > 0:
 			done, err := f.entry(r, top, &top.entries[0], &nodes)
 			if r.blocked = !done && err == nil; !done {
@@ -260,17 +262,13 @@ func (f *frontier) dir(path string, node []byte, base *statefs.Entry) (cursor, e
 	return c, nil
 }
 
-// page returns the cursor of a page if that is here.
-func (f *frontier) page(path string, h, old digest.Hash) (cursor, bool, error) {
-	data, ok := f.staging.Node(h)
-	if !ok {
-		return cursor{}, false, nil
-	}
-	entries, err := statefs.DecodePage(data)
+// page returns the cursor of a page, of which this node has old in its place.
+func (f *frontier) page(path string, page []byte, h, old digest.Hash) (cursor, error) {
+	entries, err := statefs.DecodePage(page)
 	if err != nil {
-		return cursor{}, false, fmt.Errorf("folder %q: %w", path, err)
+		return cursor{}, fmt.Errorf("folder %q: %w", path, err)
 	}
-	c := cursor{path: path, entries: entries, held: len(data)}
+	c := cursor{path: path, entries: entries, held: len(page)}
 	if h == old {
 		c.base = entries
 	} else if !old.IsZero() {
@@ -278,23 +276,19 @@ func (f *frontier) page(path string, h, old digest.Hash) (cursor, bool, error) {
 			c.base, _ = statefs.DecodePage(b)
 		}
 	}
-	return c, true, nil
+	return c, nil
 }
 
-// node returns the cursor of a folder or page that has arrived and is kept.
+// node returns the cursor of a folder or page that has arrived.
 func (f *frontier) node(it *item, data []byte) (cursor, error) {
-	if it.Kind == statefs.RefDir {
-		var base *statefs.Entry
-		if !it.base.IsZero() {
-			base = &statefs.Entry{Kind: statefs.KindDir, Hash: it.base}
-		}
-		return f.dir(it.Path, data, base)
+	if it.Kind == statefs.RefPage {
+		return f.page(it.Path, data, it.Hash, it.base)
 	}
-	c, ok, err := f.page(it.Path, it.Hash, it.base)
-	if err == nil && !ok {
-		err = fmt.Errorf("folder %q: a page that was just kept is gone", it.Path)
+	var base *statefs.Entry
+	if !it.base.IsZero() {
+		base = &statefs.Entry{Kind: statefs.KindDir, Hash: it.base}
 	}
-	return c, err
+	return f.dir(it.Path, data, base)
 }
 
 // hashSet holds the contents that are being fetched: a file may have many names.
