@@ -377,3 +377,82 @@ func TestMetricsAreLocal(t *testing.T) {
 		l.Close()
 	}
 }
+
+// A newcomer that reaches one node only, which is not the one that it trusts.
+func TestJoinThroughOnePeer(t *testing.T) {
+	c := newCluster(t, 3, trial(t), public)
+	at := c.inStep("ledgers close", 2, c.nodes...)
+	x := c.newcomer("x", c.nodes[0], c.nodes[1].key(), c.nodes[2].key())
+	x.edit(func(conf *config.Config) { conf.Mesh.Listen, conf.Mesh.PeerDiscovery.Enabled = false, false })
+	x.start()
+	c.inStep("the newcomer follows", at+2, append(c.nodes, x)...)
+	if s, _ := x.status(); s.Peers != 1 {
+		t.Errorf("%d peers", s.Peers)
+	}
+}
+
+// Nobody but members may follow a private contract; so the key comes first.
+func TestJoinPrivateContract(t *testing.T) {
+	c := newCluster(t, 3, trial(t), func(conf *config.Config) {
+		public(conf)
+		conf.Contract.Consensus.Mode = "private"
+	})
+	c.inStep("ledgers close", 2, c.nodes...)
+	x := c.newcomer("x", c.nodes[0], c.nodes[1].key())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := Seek(ctx, x.conf, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrPrivate) || !strings.Contains(err.Error(), x.key().String()) {
+		t.Errorf("Seek: %v", err)
+	}
+	x.start()
+	c.eventually("the newcomer waits", func(all []control.Status) bool { return all[0].Peers == 3 }, x)
+	if s, _ := x.status(); s.LedgerSeqNo != 0 {
+		t.Errorf("the newcomer has ledger %d of a private contract", s.LedgerSeqNo)
+	}
+	u := c.nodes[0].user()
+	u.must("add "+x.key().String(), "ok add "+x.key().String())
+	all := append(slices.Clone(c.nodes), x)
+	c.unl("it has joined as a member", all, all...)
+	c.nodes[2].kill()
+	at := c.inStep("three of four go on", 0, c.nodes[0], c.nodes[1], x)
+	c.inStep("three of four go on", at+3, c.nodes[0], c.nodes[1], x)
+}
+
+// A node that ended before it had the agreed patch.cfg fetches it, and tells the
+// operator what of an edited hp.cfg no longer counts.
+func TestConfigurationFetchedAtTheStart(t *testing.T) {
+	c := newCluster(t, 4, trial(t), public)
+	c.inStep("ledgers close", 2, c.nodes...)
+	m := c.nodes[3]
+	m.kill()
+	before := filepath.Join(t.TempDir(), "contract_fs")
+	if err := os.CopyFS(before, os.DirFS(config.Layout(m.dir).ContractFS())); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	c.inStep("it is back", 2, c.nodes...)
+	c.nodes[0].user().must("roundtime 200", "ok roundtime 200")
+	at := c.eventually("the change is in force", func([]control.Status) bool {
+		conf, err := config.Load(m.dir)
+		return err == nil && conf.Contract.Consensus.Roundtime == 200*time.Millisecond
+	}, m)[0].LedgerSeqNo
+	m.kill()
+	// As if it had died when the ledger was written and nothing else.
+	for _, dir := range []string{config.Layout(m.dir).ContractFS(), filepath.Join(config.Layout(m.dir).LedgerFS(), "patch")} {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(config.Layout(m.dir).ContractFS(), os.DirFS(before)); err != nil {
+		t.Fatal(err)
+	}
+	edited := m.edit(func(conf *config.Config) { conf.Contract.Consensus.Roundtime = 7 * time.Second })
+	m.start()
+	c.inStep("it goes on", at+2, c.nodes...)
+	if !m.log.has("the agreed patch.cfg is not here") || !m.log.has(`fields=contract.consensus.roundtime`) {
+		t.Error("the operator is not told")
+	}
+	if kept, err := os.ReadFile(config.Layout(m.dir).ConfigFile() + ".edited"); err != nil || string(kept) != string(edited) {
+		t.Errorf("the operator's file was not kept: %v", err)
+	}
+}

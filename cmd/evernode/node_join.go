@@ -100,10 +100,5 @@ more than half of them have to name the same one.`,
 	flags.BoolVar(&observer, "observer", false, "never take part, even as a member")
 	flags.DurationVar(&timeout, "timeout", 30*time.Second, "how long to look for the cluster")
 	flags.BoolVar(&unchecked, "no-check", false, "do not connect to the cluster now")
-	for _, name := range []string{"contract", "peer", "member"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // the flag is defined above
-		}
-	}
 	return cmd
 }

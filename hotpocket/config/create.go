@@ -63,6 +63,8 @@ func Newcomer(contractID string, peers []string, trusted []key.Public) (*Config,
 	}
 	c.Mesh.KnownPeers = slices.Clone(peers)
 	switch {
+	case contractID == "":
+		return nil, errors.New("a node that joins needs the contract's id")
 	case len(peers) == 0:
 		return nil, errors.New("a node that joins needs the address of at least one peer")
 	case len(trusted) == 0:
