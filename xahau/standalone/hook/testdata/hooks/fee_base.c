@@ -1,0 +1,5 @@
+#include "hookapi.h"
+
+BEGIN
+    CHECK(fee_base(), 10);
+END

@@ -1,0 +1,5 @@
+#include "hookapi.h"
+
+BEGIN
+    CHECK(hook_pos(), 2);
+END

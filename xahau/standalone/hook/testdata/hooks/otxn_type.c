@@ -1,0 +1,5 @@
+#include "hookapi.h"
+
+BEGIN
+    CHECK(otxn_type(), 0);
+END
