@@ -99,6 +99,8 @@ type Config struct {
 	// failpoint, when not nil, is called between the steps that change the
 	// disk; tests kill the process in it.
 	failpoint func(step string)
+	// boot, when not empty, stands for statefs.BootID; for tests.
+	boot string
 }
 
 // Dirent is one name that a folder lists.

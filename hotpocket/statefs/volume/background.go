@@ -1,10 +1,11 @@
 package volume
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -167,6 +168,7 @@ func (v *Volume) flushOnce() error {
 		k.durable = k.durable || k.end <= upTo
 	}
 	v.forgetVersions()
+	v.fold.wake()
 	return nil
 }
 
@@ -269,26 +271,15 @@ func (v *Volume) compact() error {
 // version is kept that needs what is there.
 type folder struct {
 	mu   sync.Mutex
-	list map[uint64]*foldJob // by lowest object
+	list map[uint64]*node // files with layers, newest version, by lowest object
 	kick chan struct{}
 	quit chan struct{}
 	done chan struct{}
 	once sync.Once
 }
 
-// foldJob is a file with layers in the newest version that has it.
-type foldJob struct {
-	n   *node
-	ord uint64 // the version that brought the lowest layer that is not folded
-}
-
 func (f *folder) start(v *Volume) {
 	f.kick, f.quit, f.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-f.quit
-		cancel()
-	}()
 	go func() {
 		defer close(f.done)
 		for {
@@ -297,7 +288,7 @@ func (f *folder) start(v *Volume) {
 			case <-f.quit:
 				return
 			}
-			if err := v.foldAll(ctx); err != nil && ctx.Err() == nil {
+			if err := v.foldAll(); err != nil {
 				v.log.Error("cannot fold the layers of a file", "error", err)
 			}
 		}
@@ -327,13 +318,213 @@ func (f *folder) add(list []*node) {
 		return
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.list == nil {
-		f.list = make(map[uint64]*foldJob)
+		f.list = make(map[uint64]*node)
 	}
 	for _, n := range list {
-		f.list[n.obj] = &foldJob{n: n}
+		f.list[n.obj] = n
 	}
-	f.mu.Unlock()
 }
 
-func (v *Volume) foldAll(ctx context.Context) error { return nil }
+func (f *folder) stopped() bool {
+	select {
+	case <-f.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// foldAll folds what can be folded now.
+func (v *Volume) foldAll() error {
+	f := &v.fold
+	f.mu.Lock()
+	list := make([]*node, 0, len(f.list))
+	for _, n := range f.list {
+		list = append(list, n)
+	}
+	f.mu.Unlock()
+	for _, n := range list {
+		if f.stopped() {
+			return nil
+		}
+		rest, err := v.foldFile(n)
+		if errors.Is(err, unix.ENOENT) {
+			rest, err = false, nil // the file is gone
+		}
+		if err != nil {
+			return err
+		}
+		if !rest {
+			f.mu.Lock()
+			if f.list[n.obj] == n {
+				delete(f.list, n.obj)
+			}
+			f.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// oldest returns the ordinal of the oldest version that is kept or may come back
+// after a power failure.
+func (v *Volume) oldest() uint64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if len(v.kept) > 0 {
+		return v.kept[0].ord
+	}
+	if v.agreed.durable {
+		return v.agreed.ord
+	}
+	return 0
+}
+
+// foldFile folds the layers of a file that every kept version has, from below.
+// rest says that some could not be folded yet.
+func (v *Volume) foldFile(n *node) (rest bool, err error) {
+	for _, l := range n.layers() {
+		if l.folded.Load() {
+			continue
+		}
+		if l.ord > v.oldest() {
+			return true, nil
+		}
+		if err := v.foldLayer(n.obj, l); err != nil {
+			return true, err
+		}
+		l.folded.Store(true)
+	}
+	return false, nil
+}
+
+// foldLayer copies the blocks of a layer to the object below. Until the copy is
+// durable and after it, the layer itself is what is read, so that it does not
+// matter how far it comes.
+func (v *Volume) foldLayer(base uint64, l *layer) error {
+	dst, err := v.store.openFd(base, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	src, err := v.store.openFd(l.obj, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	var st unix.Stat_t
+	if err := unix.Fstat(dst, &st); err != nil {
+		return err
+	}
+	v.step("before a layer is folded")
+	if uint64(st.Size) > l.limit {
+		if err := unix.Ftruncate(dst, int64(l.limit)); err != nil {
+			return err
+		}
+	}
+	buf := make([]byte, 256<<10)
+	end := uint64(len(l.bits)) * 64
+	for i := uint64(0); i < end; {
+		in, next := l.bits.runEnd(i, end)
+		for off := i * blockSize; in && off < next*blockSize; {
+			n, err := fdReader(src).ReadAt(buf[:min(uint64(len(buf)), next*blockSize-off)], int64(off))
+			if n == 0 && errors.Is(err, io.EOF) {
+				// Behind the end of the layer's file are zeros.
+				if err := zeroRange(dst, off, next*blockSize); err != nil {
+					return err
+				}
+				break
+			}
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			if _, err := pwrite(dst, buf[:n], int64(off)); err != nil {
+				return err
+			}
+			off += uint64(n)
+		}
+		i = next
+	}
+	if err := unix.Fsync(dst); err != nil {
+		return err
+	}
+	v.step("a layer is folded")
+	return nil
+}
+
+// zeroRange makes [off, end) zeros, as far as the file reaches.
+func zeroRange(fd int, off, end uint64) error {
+	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(off), int64(end-off))
+}
+
+// pool keeps a few empty objects ready, so that making a file need not wait for
+// the disk's own file system.
+type pool struct {
+	ready chan pooled
+	quit  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+}
+
+type pooled struct {
+	id uint64
+	fd int
+}
+
+// poolSize is how many objects are kept ready; each is an open file.
+const poolSize = 128
+
+func (p *pool) start(v *Volume) {
+	p.ready, p.quit, p.done = make(chan pooled, poolSize), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(p.done)
+		for {
+			id, fd, err := v.store.create()
+			if err != nil {
+				// The disk is full: Create tries itself and tells.
+				select {
+				case <-time.After(time.Second):
+					continue
+				case <-p.quit:
+					return
+				}
+			}
+			select {
+			case p.ready <- pooled{id, fd}:
+			case <-p.quit:
+				unix.Close(fd)
+				v.reap(id)
+				return
+			}
+		}
+	}()
+}
+
+// stop removes what was not used.
+func (p *pool) stop(v *Volume) {
+	if p.done == nil {
+		return
+	}
+	p.once.Do(func() { close(p.quit) })
+	<-p.done
+	for {
+		select {
+		case o := <-p.ready:
+			unix.Close(o.fd)
+			v.reap(o.id)
+		default:
+			return
+		}
+	}
+}
+
+// take returns an empty object.
+func (p *pool) take(v *Volume) (uint64, int, error) {
+	select {
+	case o := <-p.ready:
+		return o.id, o.fd, nil
+	default:
+		return v.store.create()
+	}
+}

@@ -28,6 +28,10 @@ type layer struct {
 	// zeros where the layer itself has nothing.
 	limit uint64
 	bits  bitmap
+	// ord is the ordinal of the version that brought it, 0 for those of the
+	// version that the volume was opened with. It is set before the layer is given
+	// to be folded.
+	ord uint64
 	// folded is set when the blocks are in the lowest object, too.
 	folded atomic.Bool
 }

@@ -105,7 +105,7 @@ func (v *Volume) Create(parent Ino, name string, mode, flags uint32) (Attr, *Fil
 	if !v.open4Writing.Load() {
 		return Attr{}, nil, unix.EROFS
 	}
-	id, fd, err := v.store.create()
+	id, fd, err := v.pool.take(v)
 	if err != nil {
 		return Attr{}, nil, errno(err)
 	}

@@ -210,7 +210,7 @@ func (v *Volume) recover(ctx context.Context) error {
 		return err
 	}
 	if len(nums) == 0 {
-		return v.firstStart(ctx)
+		return v.newVolume(ctx, 1)
 	}
 	num := slices.Max(nums)
 	f, err := os.OpenFile(logPath(v.cfg.Dir, num), os.O_RDWR, 0)
@@ -220,11 +220,16 @@ func (v *Volume) recover(ctx context.Context) error {
 	l := &loader{}
 	size, check, err := readLog(f, l.record)
 	v.tlog = &treeLog{dir: v.cfg.Dir, num: num, f: f, size: size, check: check, base: size}
-	if err != nil {
-		return fmt.Errorf("log of the state: %w", err)
+	if err == nil && l.agreed == nil {
+		err = errors.New("it does not begin with a version")
 	}
-	if l.agreed == nil {
-		return errors.New("log of the state: it does not begin with a version")
+	if err != nil {
+		// Nothing is known, not even which version it was.
+		v.log.Error("the log of the state is damaged", "error", err)
+		v.tlog.f.Close()
+		v.tlog, v.damaged = nil, true
+		v.cfg.Import = ""
+		return v.newVolume(ctx, num+1)
 	}
 	if err := f.Truncate(size); err != nil {
 		return err
@@ -267,7 +272,7 @@ func (v *Volume) recover(ctx context.Context) error {
 		}
 		ver.root = root
 	}
-	if err := v.openStage(ver.root); err != nil {
+	if err := v.openStage(ver.root, l.clean || trusted); err != nil {
 		return err
 	}
 	if err := v.collect(ver.root); err != nil {
@@ -514,12 +519,15 @@ func (v *Volume) collect(root *node) error {
 		n.objects(func(id uint64) { used[id] = true })
 		return nil
 	})
+	for id := range v.stage.objects() {
+		used[id] = true
+	}
 	last, removed := uint64(0), 0
 	err := v.store.list(func(shard int, name string) error {
 		id, err := strconv.ParseUint(strings.TrimSuffix(name, sideSuffix), 16, 64)
 		if err == nil {
 			last = max(last, id)
-			if used[id] || v.stage.has(id) {
+			if used[id] {
 				return nil
 			}
 		}
@@ -537,9 +545,9 @@ func (v *Volume) collect(root *node) error {
 	return nil
 }
 
-// firstStart makes a new volume.
-func (v *Volume) firstStart(ctx context.Context) error {
-	if err := v.openStage(&node{body: &dirver{}}); err != nil {
+// newVolume makes a new volume, whose log gets the given number.
+func (v *Volume) newVolume(ctx context.Context, num uint64) error {
+	if err := v.openStage(&node{body: &dirver{}}, false); err != nil {
 		return err
 	}
 	if err := v.collect(&node{body: &dirver{}}); err != nil {
@@ -560,7 +568,7 @@ func (v *Volume) firstStart(ctx context.Context) error {
 		v.agreed = nil
 		ver = imported
 	}
-	l, err := newLog(v.cfg.Dir, 1, ver, Ino(v.nextIno.Load()))
+	l, err := newLog(v.cfg.Dir, num, ver, Ino(v.nextIno.Load()))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -182,10 +183,16 @@ func (f *SnapFile) Close() error {
 	return nil
 }
 
-// Object returns a piece of the agreed state, or of one shortly before it, for a
-// peer. statefs.ErrNotFound when it is not at hand.
+// Object returns a piece of the agreed state, or of one shortly before it, or of
+// one that a Snapshot pins, for a peer. statefs.ErrNotFound when it is not at
+// hand.
 func (v *Volume) Object(ctx context.Context, ref statefs.Ref) ([]byte, error) {
-	data, err := v.object(ctx, ref)
+	return v.AppendObject(ctx, ref, nil)
+}
+
+// AppendObject is Object, appending to b.
+func (v *Volume) AppendObject(ctx context.Context, ref statefs.Ref, b []byte) ([]byte, error) {
+	data, err := v.object(ctx, ref, b)
 	if err != nil {
 		return nil, fmt.Errorf("object %s of %q: %w", ref.Hash.Short(), ref.Path, err)
 	}
@@ -236,13 +243,14 @@ func (v *Volume) letGo(k *version) {
 	}
 }
 
-func (v *Volume) object(ctx context.Context, ref statefs.Ref) (data []byte, err error) {
+func (v *Volume) object(ctx context.Context, ref statefs.Ref, b []byte) ([]byte, error) {
+	var patch []byte
 	var found *node
 	var pg *page
 	k := v.hold(func(k *version) bool {
 		switch ref.Kind {
 		case statefs.RefPatch:
-			data = k.patch
+			patch = k.patch
 			return k.patch != nil && k.Patch == ref.Hash
 		case statefs.RefDir, statefs.RefList, statefs.RefData:
 			found = k.root.find(ref.Path)
@@ -271,11 +279,12 @@ func (v *Volume) object(ctx context.Context, ref statefs.Ref) (data []byte, err 
 	defer v.letGo(k)
 	switch ref.Kind {
 	case statefs.RefPatch:
-		return data, nil
+		return append(b, patch...), nil
 	case statefs.RefDir:
-		return found.dir().encode(nil)
+		enc, err := found.dir().encode(nil)
+		return append(b, enc...), err
 	case statefs.RefPage:
-		return pg.encode(nil), nil
+		return pg.encode(b), nil
 	}
 	_, count := statefs.Groups(found.size)
 	if ref.Kind == statefs.RefList {
@@ -286,11 +295,11 @@ func (v *Volume) object(ctx context.Context, ref statefs.Ref) (data []byte, err 
 		if err != nil {
 			return nil, notFound(err)
 		}
-		data := make([]byte, 0, count*digest.Size)
+		b = slices.Grow(b, count*digest.Size)
 		for i := range values {
-			data = append(data, values[i][:]...)
+			b = append(b, values[i][:]...)
 		}
-		return data, nil
+		return b, nil
 	}
 	if int64(ref.Index) >= int64(count) {
 		return nil, statefs.ErrNotFound
@@ -301,11 +310,13 @@ func (v *Volume) object(ctx context.Context, ref statefs.Ref) (data []byte, err 
 	}
 	defer c.close()
 	off, n := statefs.GroupRange(found.size, int(ref.Index))
-	data = make([]byte, n)
-	if err := c.read(len(c.over), data, off); err != nil {
+	b = slices.Grow(b, int(n))
+	at := len(b)
+	b = b[:at+int(n)]
+	if err := c.read(len(c.over), b[at:], off); err != nil {
 		return nil, err
 	}
-	return data, nil
+	return b, nil
 }
 
 // notFound makes of a content that is gone one that is not at hand.

@@ -291,6 +291,12 @@ func logPath(dir string, num uint64) string {
 // readLog calls fn with every record up to the first that is not whole, and
 // returns where that is and the check there.
 func readLog(f *os.File, fn func(kind byte, payload []byte, end int64) error) (size int64, check uint64, err error) {
+	return readRecords(f, true, fn)
+}
+
+// readRecords is readLog, or, without chain, the same for records each of which
+// has a check of its own.
+func readRecords(f *os.File, chain bool, fn func(kind byte, payload []byte, end int64) error) (size int64, check uint64, err error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(f, 0, 1<<62), 1<<20)
 	var head [5]byte
 	var buf []byte
@@ -313,7 +319,9 @@ func readLog(f *os.File, fn func(kind byte, payload []byte, end int64) error) (s
 		if next != binary.BigEndian.Uint64(buf[n:]) {
 			return size, check, nil
 		}
-		check = next
+		if chain {
+			check = next
+		}
 		size += int64(n + recOver)
 		if err := fn(head[4], buf[:n], size); err != nil {
 			return size, check, err
@@ -401,6 +409,29 @@ func writeListing(b *batch, v *version, next Ino, write func() error) error {
 	c := commitRecord{ended: true, v: v.Version, patch: v.patch}
 	b.add(recCommit, c.encode())
 	return write()
+}
+
+// listing appends a whole version and its commit, and tells the position behind
+// it. Records of a listing that did not come to its end do not count.
+func (l *treeLog) listing(v *version, next Ino, end *int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	size, check := l.size, l.check
+	b := &batch{check: check}
+	err := writeListing(b, v, next, func() error {
+		if _, err := l.f.WriteAt(b.buf, size); err != nil {
+			return fmt.Errorf("write the log of the state: %w", err)
+		}
+		size += int64(len(b.buf))
+		b.buf = b.buf[:0]
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	l.size, l.check = size, b.check
+	*end = l.shift + l.size
+	return nil
 }
 
 // newLog writes a log with nothing but one version, durably, under the given

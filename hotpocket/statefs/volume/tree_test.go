@@ -409,7 +409,9 @@ func randomOp(rng *rand.Rand) func(world) (string, error) {
 		return func(w world) (string, error) { return "rmdir " + a, w.rmdir(a) }
 	case 12, 13, 14:
 		flags := []uint{0, 0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE}[rng.IntN(4)]
-		return func(w world) (string, error) { return fmt.Sprintf("rename %s %s %d", a, b, flags), w.rename(a, b, flags) }
+		return func(w world) (string, error) {
+			return fmt.Sprintf("rename %s %s %d", a, b, flags), w.rename(a, b, flags)
+		}
 	case 15:
 		mode := uint32(rng.IntN(0o10000)) | 0o600
 		return func(w world) (string, error) { return fmt.Sprintf("chmod %s %#o", a, mode), w.chmod(a, mode) }

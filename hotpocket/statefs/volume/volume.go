@@ -60,6 +60,7 @@ type Volume struct {
 	sweep sweeper
 	flush flusher
 	fold  folder
+	pool  pool
 }
 
 // version is an agreed version.
@@ -133,7 +134,9 @@ func Open(ctx context.Context, cfg Config) (_ *Volume, err error) {
 	if v.store, err = openStore(filepath.Join(cfg.Dir, "objects")); err != nil {
 		return nil, err
 	}
-	v.boot = statefs.BootID()
+	if v.boot = cfg.boot; v.boot == "" {
+		v.boot = statefs.BootID()
+	}
 	v.sweep.start(v)
 	if err := v.recover(ctx); err != nil {
 		return nil, err
@@ -148,6 +151,7 @@ func Open(ctx context.Context, cfg Config) (_ *Volume, err error) {
 	}
 	v.fold.start(v)
 	v.flush.start(v)
+	v.pool.start(v)
 	return v, nil
 }
 
@@ -157,9 +161,15 @@ func (v *Volume) note(kind byte, payload []byte) error {
 }
 
 func (v *Volume) release() {
+	v.pool.stop(v)
 	v.flush.stop()
 	v.fold.stop()
 	v.sweep.stop()
+	if v.stage != nil && v.stage.f != nil {
+		if err := v.stage.close(); err != nil {
+			v.log.Warn("cannot keep what was fetched", "error", err)
+		}
+	}
 	if v.tlog != nil && v.tlog.f != nil {
 		v.tlog.f.Close()
 	}
@@ -514,7 +524,7 @@ func (v *Volume) Commit(ctx context.Context, patch []byte) error {
 	var dead []corpse
 	for _, in := range r.touched {
 		if base := in.undo.base; base != nil && base != in.n || in.nlink == 0 && base != nil {
-			now := make(map[uint64]bool, 2)
+			now := make(map[uint64]bool)
 			if in.nlink > 0 {
 				in.n.objects(func(id uint64) { now[id] = true })
 			}
@@ -547,7 +557,10 @@ func (v *Volume) settle(r *run, dead []corpse) {
 			in.undo = nil
 			continue
 		}
-		if len(in.n.layers()) > 0 {
+		if lay := in.n.layers(); len(lay) > 0 {
+			if base := in.undo.base; base == nil || base.top() != in.n.top() {
+				lay[len(lay)-1].ord = v.agreed.ord
+			}
 			folds = append(folds, in.n)
 		}
 		in.undo = nil
