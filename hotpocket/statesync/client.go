@@ -253,17 +253,19 @@ func (c *Client) ask(ctx context.Context, to key.Public, request []byte, want in
 	return answers, reply, nil
 }
 
-// replyBuffer holds nearly every reply.
+// replyBuffer holds nearly every reply. Replies that are expected to be shorter
+// than a quarter of it are read into memory of their own.
 const replyBuffer = softReply + softReply/4
 
-func (c *Client) buffer() []byte {
-	if _, ok := c.cfg.Transport.(BufferedTransport); !ok {
-		return nil
+// buffer returns memory for a reply and how much of it the reply will hold on to.
+func (c *Client) buffer(expect int) ([]byte, int) {
+	if _, ok := c.cfg.Transport.(BufferedTransport); !ok || expect < replyBuffer/4 {
+		return nil, expect
 	}
 	if b, ok := c.pool.Get().(*[]byte); ok {
-		return *b
+		return *b, replyBuffer
 	}
-	return make([]byte, 0, replyBuffer)
+	return make([]byte, 0, replyBuffer), replyBuffer
 }
 
 func (c *Client) recycle(b []byte) {

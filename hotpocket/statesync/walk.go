@@ -61,7 +61,8 @@ type request struct {
 	to     key.Public
 	items  []*item
 	sent   time.Time
-	expect int
+	buf    []byte
+	hold   int // bytes of memory that it takes, about
 	epoch  int
 	target statefs.Version
 	others bool // others are asked for the same
@@ -291,7 +292,7 @@ func (w *walk) take(ctx context.Context, r result) error {
 		return nil
 	}
 	w.working--
-	w.flight -= r.req.expect
+	w.flight -= r.req.hold
 	return w.kept(r)
 }
 
@@ -320,12 +321,14 @@ func (w *walk) replied(ctx context.Context, r result) {
 	if r.err == nil {
 		p.answered(r.bytes, now.Sub(r.req.sent), now)
 		w.prog.FetchedBytes += uint64(r.bytes)
-		w.flight += r.bytes - r.req.expect
-		r.req.expect = r.bytes
+		if hold := max(r.bytes, cap(r.req.buf)); hold != r.req.hold {
+			w.flight += hold - r.req.hold
+			r.req.hold = hold
+		}
 		return
 	}
 	w.working--
-	w.flight -= r.req.expect
+	w.flight -= r.req.hold
 	if errors.Is(r.err, errMalformed) {
 		w.ban(r.req.to, p, r.err)
 	} else {
@@ -445,10 +448,11 @@ func (w *walk) dispatch(ctx context.Context) {
 				p.dry = true // it has refused everything that is left
 				continue
 			}
-			r := &request{to: id, items: items, sent: w.c.cfg.Now(), expect: expect, epoch: w.epoch, target: w.target}
+			r := &request{to: id, items: items, sent: w.c.cfg.Now(), epoch: w.epoch, target: w.target}
+			r.buf, r.hold = w.c.buffer(expect)
 			p.out++
 			w.requests[r] = struct{}{}
-			w.flight += expect
+			w.flight += r.hold
 			w.working++
 			go w.fetch(ctx, r, w.store, p.badDeltas >= maxBadDeltas)
 		}
@@ -492,7 +496,7 @@ func (w *walk) fetch(ctx context.Context, r *request, s *store, whole bool) {
 		questions[i] = q
 	}
 	payload := encodeRequest(r.target.Root, questions)
-	answers, reply, err := w.c.ask(ctx, r.to, payload, len(questions), w.c.buffer())
+	answers, reply, err := w.c.ask(ctx, r.to, payload, len(questions), r.buf)
 	w.results <- result{epoch: r.epoch, req: r, sent: len(payload), bytes: len(reply), err: err}
 	if err != nil {
 		return
