@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 
 	"evernode/hotpocket/statefs"
+	"evernode/hotpocket/statefs/mount"
 	"evernode/hotpocket/statefs/remote"
 )
 
@@ -39,8 +40,15 @@ func Open(ctx context.Context, kind string, cfg statefs.Config) (statefs.State, 
 	return nil, fmt.Errorf("there is no state backend %q; choose %s or %s", kind, FUSE, Dir)
 }
 
-func openFUSE(context.Context, statefs.Config) (statefs.State, error) {
-	return nil, fmt.Errorf("%w: this program is built without FUSE", remote.ErrUnavailable)
+func openFUSE(ctx context.Context, cfg statefs.Config) (statefs.State, error) {
+	s, err := mount.Open(ctx, cfg)
+	if errors.Is(err, mount.ErrUnavailable) {
+		return nil, fmt.Errorf("%w: %w", remote.ErrUnavailable, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // refuseVolume keeps the plain folder from starting beside a state that FUSE

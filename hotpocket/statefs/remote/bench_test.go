@@ -53,6 +53,15 @@ func BenchmarkPieces(b *testing.B) {
 			})
 		})
 	}
+	b.Run("AppendObject", func(b *testing.B) {
+		b.SetBytes(int64(len(piece)))
+		buf := make([]byte, 0, 2*len(piece))
+		for b.Loop() {
+			if _, err := s.AppendObject(b.Context(), statefs.Ref{}, buf); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	each("Object", len(piece), func() error { _, err := s.Object(b.Context(), statefs.Ref{}); return err })
 	each("PutFile", len(piece), func() error { return st.PutFile(digest.Hash{}, piece) })
 	each("Put", len(piece), func() error { return file.Put(0, piece) })

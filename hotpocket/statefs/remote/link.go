@@ -33,6 +33,12 @@ type reply struct {
 	err  error
 }
 
+// call is a request that waits for its reply. A body that fits goes into into.
+type call struct {
+	done chan reply
+	into []byte
+}
+
 // link is one connection to a state. A link that is lost stays so.
 type link struct {
 	f      *framer
@@ -43,7 +49,7 @@ type link struct {
 
 	mu      sync.Mutex
 	next    uint32
-	pending map[uint32]chan reply
+	pending map[uint32]call
 	status  status
 	heard   time.Time
 	reason  error
@@ -54,7 +60,7 @@ type link struct {
 func dial(ctx context.Context, conn net.Conn, h Hello, tell func(status)) (*link, error) {
 	l := &link{
 		f: newFramer(conn), tell: tell, slots: make(chan struct{}, maxAsked),
-		gone: make(chan struct{}), pending: make(map[uint32]chan reply), heard: time.Now(),
+		gone: make(chan struct{}), pending: make(map[uint32]call), heard: time.Now(),
 	}
 	go l.read()
 	body, err := l.call(ctx, opHello, h.encode())
@@ -89,7 +95,7 @@ func (l *link) read() {
 	var err error
 	for err == nil {
 		var fr frame
-		if fr, err = l.f.read(); err == nil {
+		if fr, err = l.f.read(l.place); err == nil {
 			err = l.take(fr)
 		}
 	}
@@ -103,8 +109,18 @@ func (l *link) read() {
 	l.mu.Unlock()
 	close(l.gone)
 	for _, c := range pending {
-		c <- reply{err: errLost}
+		c.done <- reply{err: errLost}
 	}
+}
+
+// place finds room for a body where its caller wants it.
+func (l *link) place(id uint32, kind uint8, n int) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.pending[id]; kind == 0 && n > 0 && n <= cap(c.into) {
+		return c.into[:n]
+	}
+	return nil
 }
 
 // take hands a reply to who waits for it.
@@ -121,7 +137,7 @@ func (l *link) take(fr frame) error {
 		defer l.mu.Unlock()
 		for id, c := range l.pending {
 			delete(l.pending, id)
-			c <- reply{err: err}
+			c.done <- reply{err: err}
 		}
 		return err
 	}
@@ -129,6 +145,9 @@ func (l *link) take(fr frame) error {
 	if fr.kind&flagStatus != 0 {
 		s := readStatus(r, l.status.patch) // only this goroutine writes it
 		if r.Err() != nil {
+			if c.done != nil {
+				c.done <- reply{err: errLost}
+			}
 			return fmt.Errorf("status: %w", r.Err())
 		}
 		l.mu.Lock()
@@ -137,14 +156,14 @@ func (l *link) take(fr frame) error {
 		l.tell(s)
 	}
 	body := fr.body[len(fr.body)-r.Len():]
-	if c == nil {
+	if c.done == nil {
 		return nil // of a call that its caller has given up
 	}
 	if fr.kind&flagError != 0 {
-		c <- reply{err: decodeError(wire.NewReader(body))}
+		c.done <- reply{err: decodeError(wire.NewReader(body))}
 		return nil
 	}
-	c <- reply{body: body}
+	c.done <- reply{body: body}
 	return nil
 }
 
@@ -177,6 +196,11 @@ func (l *link) watch() {
 // told, and its reply, which says what became of the request, is still waited
 // for: what a run has come to must not be guessed.
 func (l *link) call(ctx context.Context, o op, parts ...[]byte) ([]byte, error) {
+	return l.callInto(ctx, nil, o, parts...)
+}
+
+// callInto is call with room for the reply's body, which may be used.
+func (l *link) callInto(ctx context.Context, into []byte, o op, parts ...[]byte) ([]byte, error) {
 	switch o {
 	case opHello, opPing, opRelease, opRollback, opClose:
 	default:
@@ -199,11 +223,11 @@ func (l *link) call(ctx context.Context, o op, parts ...[]byte) ([]byte, error) 
 		return nil, errLost
 	}
 	l.next++
-	for l.next == 0 || l.pending[l.next] != nil {
+	for l.next == 0 || l.pending[l.next].done != nil {
 		l.next++
 	}
 	id := l.next
-	l.pending[id] = c
+	l.pending[id] = call{c, into}
 	l.mu.Unlock()
 	if err := l.f.write(id, uint8(o), nil, parts...); err != nil {
 		l.close(fmt.Errorf("send a request: %w", err))

@@ -66,6 +66,7 @@ const (
 	opPut      op = 19
 	opSwitch   op = 20
 	opClose    op = 21
+	opPutRun   op = 22
 )
 
 // Flags of a reply.
@@ -101,7 +102,8 @@ type frame struct {
 	body []byte
 }
 
-func (f *framer) read() (frame, error) {
+// read reads a frame. place, when not nil, says where a body of n bytes goes.
+func (f *framer) read(place func(id uint32, kind uint8, n int) []byte) (frame, error) {
 	var head [frameHead]byte
 	if _, err := io.ReadFull(f.in, head[:]); err != nil {
 		return frame{}, err
@@ -110,14 +112,21 @@ func (f *framer) read() (frame, error) {
 	if n < frameHead-4 || n > maxFrame {
 		return frame{}, fmt.Errorf("frame of %d bytes, at most %d are allowed", n, maxFrame)
 	}
-	body := make([]byte, n-(frameHead-4))
+	id, kind, size := binary.BigEndian.Uint32(head[4:]), head[8], int(n-(frameHead-4))
+	var body []byte
+	if place != nil {
+		body = place(id, kind, size)
+	}
+	if body == nil {
+		body = make([]byte, size)
+	}
 	if _, err := io.ReadFull(f.in, body); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return frame{}, err
 	}
-	return frame{binary.BigEndian.Uint32(head[4:]), head[8], body}, nil
+	return frame{id, kind, body}, nil
 }
 
 // write sends a frame whose body is the parts in a row. before, when not nil, is

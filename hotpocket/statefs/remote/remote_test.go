@@ -193,6 +193,12 @@ func TestChild(t *testing.T) {
 	if err != nil || string(b) != "run 3" {
 		t.Fatalf("Object: %q, %v", b, err)
 	}
+	for _, room := range []int{0, 3, 100} {
+		b, err := s.AppendObject(t.Context(), statefs.Ref{Kind: statefs.RefData, Path: "file", Hash: digest.Sum([]byte("run 3"))}, append(make([]byte, 0, 2+room), "> "...))
+		if err != nil || string(b) != "> run 3" {
+			t.Fatalf("AppendObject: %q, %v", b, err)
+		}
+	}
 	if _, err = s.Object(t.Context(), statefs.Ref{Kind: statefs.RefDir, Hash: digest.Sum(b)}); !errors.Is(err, statefs.ErrNotFound) {
 		t.Fatalf("Object of an unknown hash: %v", err)
 	}
@@ -242,6 +248,28 @@ func copyState(ctx context.Context, from statefs.State, to statefs.Staging) erro
 				f, err := to.OpenFile(ctx, p, e.Size, e.Hash, list)
 				if err != nil {
 					return err
+				}
+				if group, _ := statefs.Groups(e.Size); len(f.Missing()) > 4 {
+					// The first four in one piece.
+					var run []byte
+					for i := range uint32(4) {
+						b, err := get(statefs.RefData, p, e.Hash, i)
+						if err != nil {
+							return err
+						}
+						run = append(run, b...)
+					}
+					w := f.(interface {
+						PutRun(first uint32, data []byte) error
+					})
+					run[group]++
+					if err := w.PutRun(0, run); !errors.Is(err, statefs.ErrMismatch) {
+						return fmt.Errorf("a run with a wrong byte: %v", err)
+					}
+					run[group]--
+					if err := w.PutRun(0, run); err != nil {
+						return err
+					}
 				}
 				for _, i := range f.Missing() {
 					b, err := get(statefs.RefData, p, e.Hash, i)
@@ -739,7 +767,7 @@ func TestWhoMayConnect(t *testing.T) {
 	if err := fr.write(1, uint8(opHello), nil, h); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := fr.read()
+	answer, err := fr.read(nil)
 	if err != nil || answer.kind != flagError || !bytes.Contains(answer.body, []byte("version 2")) {
 		t.Errorf("another version: %q, %v", answer.body, err)
 	}
@@ -788,5 +816,26 @@ func TestService(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func newFile(fd int) *os.File { return os.NewFile(uintptr(fd), "socket") }
+
+// What a child prints reaches the node's log with its level.
+func TestLog(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var in bytes.Buffer
+	ChildLog(&in).Warn("something", "n", 3, "err", errors.New("x y"))
+	in.WriteString("panic: " + string(bytes.Repeat([]byte("z"), 2*maxLine)) + "\n\nlast line")
+	passLog(&in, log)
+	got := out.String()
+	for _, want := range []string{`level=WARN msg=something err="x y" n=3`, `level=ERROR msg="the state's process says" text="panic: zzz`, `text="last line"`} {
+		if !bytes.Contains([]byte(got), []byte(want)) {
+			t.Errorf("the log lacks %q:\n%.300s", want, got)
+		}
+	}
+	if len(got) > 2*maxLine {
+		t.Errorf("%d bytes of log", len(got))
 	}
 }

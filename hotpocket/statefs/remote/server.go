@@ -167,7 +167,7 @@ func (s *server) greet(conn net.Conn) (*framer, greeting, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(helloTime)); err != nil {
 		return nil, greeting{}, err
 	}
-	fr, err := f.read()
+	fr, err := f.read(nil)
 	if err != nil {
 		return nil, greeting{}, fmt.Errorf("hello: %w", err)
 	}
@@ -309,7 +309,7 @@ func (s *server) session(ctx context.Context, f *framer, h greeting) error {
 // read takes requests until the connection ends.
 func (ss *session) read(ctx context.Context) error {
 	for {
-		fr, err := ss.f.read()
+		fr, err := ss.f.read(place)
 		if err != nil {
 			return err
 		}
@@ -362,6 +362,9 @@ func (ss *session) read(ctx context.Context) error {
 		ss.served.Go(func() {
 			defer func() { <-ss.slots }()
 			body, err := ss.do(c, op(fr.kind), wire.NewReader(fr.body))
+			if carriesData(op(fr.kind)) {
+				giveBack(fr.body) // the state has written the data down
+			}
 			ss.mu.Lock()
 			delete(ss.cancels, fr.id)
 			ss.mu.Unlock()
@@ -370,6 +373,9 @@ func (ss *session) read(ctx context.Context) error {
 				err = ss.answer(fr.id, err)
 			} else {
 				err = ss.reply(fr.id, nil, body...)
+				if op(fr.kind) == opObject {
+					giveBack(body[0])
+				}
 			}
 			if err != nil {
 				ss.f.conn.Close() // the reader sees it
@@ -446,9 +452,29 @@ type stage struct {
 	statefs.Staging
 }
 
-// file is a file on its way; stage is its staging's handle.
+// file is a file on its way, in groups of the given size.
 type file struct {
 	statefs.StagedFile
+	group int
+}
+
+// putRun adds groups in a row, in one piece if the state can.
+func (f *file) putRun(first uint32, data []byte) error {
+	if w, ok := f.StagedFile.(interface {
+		PutRun(first uint32, data []byte) error
+	}); ok {
+		return w.PutRun(first, data)
+	}
+	for {
+		n := min(len(data), f.group)
+		if err := f.Put(first, data[:n]); err != nil {
+			return err
+		}
+		if data = data[n:]; len(data) == 0 {
+			return nil
+		}
+		first++
+	}
 }
 
 var errHandle = errors.New("the state knows nothing of what was asked about")
@@ -518,7 +544,7 @@ func (ss *session) do(ctx context.Context, o op, r *wire.Reader) ([][]byte, erro
 		if err := r.Close(); err != nil {
 			return nil, err
 		}
-		data, err := ss.state.Object(ctx, ref)
+		data, err := ss.object(ctx, ref)
 		return [][]byte{data}, err
 	case opSetPatch:
 		content := r.View(statefs.MaxPatch + 1)
@@ -554,6 +580,16 @@ func (ss *session) do(ctx context.Context, o op, r *wire.Reader) ([][]byte, erro
 			return nil, err
 		}
 		return [][]byte{wire.AppendU32(nil, id)}, nil
+	case opPutRun:
+		f, err := handleOf[*file](ss, r)
+		if err != nil {
+			return nil, err
+		}
+		first, data := r.U32(), r.View(statefs.MaxObject)
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+		return nil, f.putRun(first, data)
 	case opPut:
 		f, err := handleOf[*file](ss, r)
 		if err != nil {
@@ -568,6 +604,22 @@ func (ss *session) do(ctx context.Context, o op, r *wire.Reader) ([][]byte, erro
 		return ss.doStage(ctx, o, r)
 	}
 	return nil, fmt.Errorf("unknown request %d: %w", o, ErrVersion)
+}
+
+// object returns a piece of the state, in a buffer to be given back if it can.
+func (ss *session) object(ctx context.Context, ref statefs.Ref) ([]byte, error) {
+	a, ok := ss.state.(interface {
+		AppendObject(ctx context.Context, ref statefs.Ref, b []byte) ([]byte, error)
+	})
+	if !ok {
+		return ss.state.Object(ctx, ref)
+	}
+	b := *buffers.Get().(*[]byte)
+	data, err := a.AppendObject(ctx, ref, b[:0])
+	if err != nil || cap(data) != pooledTo {
+		giveBack(b)
+	}
+	return data, err
 }
 
 func (ss *session) doRun(ctx context.Context, o op, r *wire.Reader) ([][]byte, error) {
@@ -676,7 +728,8 @@ func (ss *session) doStage(ctx context.Context, o op, r *wire.Reader) ([][]byte,
 		if err != nil {
 			return nil, err
 		}
-		id, err := ss.keep(&file{f})
+		group, _ := statefs.Groups(size)
+		id, err := ss.keep(&file{f, int(group)})
 		if err != nil {
 			f.Close()
 			return nil, err

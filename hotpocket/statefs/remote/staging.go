@@ -111,6 +111,9 @@ func (st *staging) OpenFile(ctx context.Context, path string, size uint64, hash 
 	if err := bounded(list); err != nil {
 		return nil, err
 	}
+	if size > statefs.MaxFileSize {
+		return nil, statefs.ErrFileTooLarge
+	}
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("path of %d bytes, at most %d are allowed", len(path), maxPath)
 	}
@@ -121,6 +124,7 @@ func (st *staging) OpenFile(ctx context.Context, path string, size uint64, hash 
 	}
 	r := wire.NewReader(body)
 	f := &stagedFile{l: st.l, id: r.U32()}
+	f.group, _ = statefs.Groups(size)
 	f.missing = make([]uint32, r.Count(maxMissing, 4))
 	for i := range f.missing {
 		f.missing[i] = r.U32()
@@ -152,6 +156,7 @@ func (st *staging) Close() error {
 type stagedFile struct {
 	l       *link
 	id      uint32
+	group   uint64
 	missing []uint32
 	once    sync.Once
 	err     error
@@ -171,6 +176,25 @@ func (f *stagedFile) Put(index uint32, data []byte) error {
 		err = ErrGone
 	}
 	return err
+}
+
+// PutRun adds whole groups in a row, of which the first is given; the last may be
+// the file's short last one. A run goes over in pieces of at most an object's
+// size.
+func (f *stagedFile) PutRun(first uint32, data []byte) error {
+	whole := int(statefs.MaxObject / f.group * f.group)
+	for {
+		n := min(len(data), whole)
+		head := dataHead(wire.AppendU32(wire.AppendU32(nil, f.id), first), data[:n])
+		_, err := f.l.call(context.Background(), opPutRun, head, data[:n])
+		if errors.Is(err, errLost) {
+			err = ErrGone
+		}
+		if data = data[n:]; err != nil || len(data) == 0 {
+			return err
+		}
+		first += uint32(n / int(f.group))
+	}
 }
 
 // Close implements statefs.StagedFile.

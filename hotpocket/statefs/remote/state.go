@@ -59,7 +59,7 @@ const (
 	steady = time.Second
 	// viewsTime is how long a new process is not started because read requests
 	// are still running in the folders of the dead one. They are being killed.
-	viewsTime = 2 * time.Second
+	viewsTime = 300 * time.Millisecond
 	// firstTries is how often Open tries when the process dies while it opens
 	// the state, or is not there yet.
 	firstTries = 8
@@ -412,6 +412,25 @@ func (s *State) Object(ctx context.Context, ref statefs.Ref) (data []byte, err e
 		return err
 	})
 	return data, err
+}
+
+// AppendObject is Object that appends to b and returns b as it was on an error.
+func (s *State) AppendObject(ctx context.Context, ref statefs.Ref, b []byte) ([]byte, error) {
+	if len(ref.Path) > maxPath {
+		return b, statefs.ErrNotFound
+	}
+	var data []byte
+	err := s.do(ctx, min(objectPatience, s.cfg.Patience), func(l *link) (err error) {
+		data, err = l.callInto(ctx, b[len(b):cap(b)], opObject, appendRef(nil, ref))
+		return err
+	})
+	if err != nil {
+		return b, err
+	}
+	if len(data) > 0 && cap(b)-len(b) >= len(data) && &data[0] == &b[:len(b)+1][len(b)] {
+		return b[:len(b)+len(data)], nil
+	}
+	return append(b, data...), nil
 }
 
 // place is where a folder that the other side names is for this process.
