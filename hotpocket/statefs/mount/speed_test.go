@@ -41,13 +41,35 @@ func TestSpeedBeside(t *testing.T) {
 	s := newPlainTree(t)
 	s.serve = true
 	_, served := mountTree(t, s, true)
+	st := openState(t, t.TempDir())
+	r, err := st.Begin(ctx, 1)
+	must(t, err)
+	dirs = append(dirs, struct{ name, dir string }{"state", r.Dir()})
 	dirs = append(dirs, struct{ name, dir string }{"ours", ours}, struct{ name, dir string }{"ours served", served})
 	for _, l := range []struct {
 		kind string
 		n    int
-	}{{"create", 5000}, {"stat", 5000}, {"write", 256}, {"read", 256}, {"write4k", 64}, {"write", 256}, {"random", 10000}} {
+	}{{"create", 5000}, {"stat", 5000}, {"write", 256}, {"read", 256}, {"write4k", 64}, {"write", 256}} {
 		for _, d := range dirs {
 			t.Logf("%-8s %-22s %v", l.kind, d.name, load(t, d.dir, l.kind, l.n))
 		}
+		if l.kind == "stat" || l.kind == "write" {
+			a := time.Now()
+			_, _, err := r.End(ctx)
+			must(t, err)
+			t.Logf("end %v", time.Since(a))
+			a = time.Now()
+			must(t, r.Commit(ctx))
+			t.Logf("commit %v", time.Since(a))
+			r, err = st.Begin(ctx, 2)
+			must(t, err)
+		}
 	}
+	for _, d := range dirs {
+		t.Logf("%-8s %-22s %v", "random", d.name, load(t, d.dir, "random", 10000))
+	}
+	a := time.Now()
+	_, _, err = r.End(ctx)
+	must(t, err)
+	t.Logf("end %v", time.Since(a))
 }

@@ -8,7 +8,10 @@
 // The node, or the process that it runs the state in (package remote), calls
 // Open. This package translates between the kernel and the volume and keeps
 // patch.cfg and the private files, which are plain files beside the state. It
-// never looks into a file of the state and never decides what is agreed.
+// never looks into a file of the state and never decides what is agreed. A process
+// that calls it must not start programs with their working directory in these
+// folders (os/exec with Dir), nor map their files: as long as one of its threads
+// waits for an answer there, it may not be able to give one.
 //
 // Folders, below the node's contract_fs (spec/hotpocket.md sections 2.9 and
 // 2.12):
