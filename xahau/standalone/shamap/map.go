@@ -1,5 +1,10 @@
 package shamap
 
+import (
+	"errors"
+	"fmt"
+)
+
 // Map is one version of a tree. The zero Map is an empty tree of kind State in
 // memory. Maps are values: copy them freely.
 type Map struct {
@@ -13,9 +18,21 @@ type Map struct {
 // New returns an empty tree that lives in memory.
 func New(kind Kind) Map { return Map{kind: kind} }
 
-// NewIn returns an empty tree whose nodes are read through a cache once they
-// are saved.
-func NewIn(c *Cache) Map { return Map{kind: c.kind, cache: c} }
+// In returns the tree with its nodes to be read through a cache once they are
+// saved. A tree stays with one cache for ever.
+func (m Map) In(c *Cache) (Map, error) {
+	if m.cache == c {
+		return m, nil
+	}
+	if m.cache != nil {
+		return m, errors.New("the tree belongs to another store")
+	}
+	if m.kind != c.kind {
+		return m, fmt.Errorf("a tree of kind %d for a store of kind %d", m.kind, c.kind)
+	}
+	m.cache = c
+	return m, nil
+}
 
 // Root is what must be known of a saved tree to open it again.
 type Root struct {

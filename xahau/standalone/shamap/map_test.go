@@ -42,6 +42,19 @@ func (s *memStore) save(m Map) Map {
 	return saved.Map
 }
 
+func mapIn(t testing.TB, c *Cache) Map {
+	t.Helper()
+	m, err := New(c.kind).In(c)
+	must(t, err)
+	if _, err := m.In(NewCache(nil, c.kind, 0)); err == nil {
+		t.Error("a tree was given two caches")
+	}
+	if _, err := New(1 - c.kind).In(c); err == nil {
+		t.Error("a tree was put into a store of another kind")
+	}
+	return m
+}
+
 type model map[Key]string
 
 func (m model) keys() []Key {
@@ -135,7 +148,7 @@ func TestModel(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		store := &memStore{}
 		cache := NewCache(store, State, rng.IntN(3)*20000)
-		versions := []version{{NewIn(cache), model{}}}
+		versions := []version{{mapIn(t, cache), model{}}}
 		for step := range 60 {
 			from := versions[max(0, len(versions)-1-rng.IntN(3))]
 			want := maps.Clone(from.want)
@@ -251,7 +264,7 @@ func TestRefresh(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	store := &memStore{}
 	cache := NewCache(store, State, 0)
-	m, want := NewIn(cache), model{}
+	m, want := mapIn(t, cache), model{}
 	dropped := 0
 	for round := range 150 {
 		var changes []Change
@@ -316,7 +329,7 @@ func TestErrors(t *testing.T) {
 		t.Error("two changes of one entry were made")
 	}
 	store := &memStore{}
-	m = NewIn(NewCache(store, State, 0))
+	m = mapIn(t, NewCache(store, State, 0))
 	var err error
 	for i := range 50 {
 		m, err = m.Set(Key{byte(i * 5), byte(i)}, []byte{byte(i)})

@@ -22,8 +22,8 @@ func (s Saved) Keep() {
 // Save hands the record of every node that is not yet saved to write, children
 // before parents, and returns the tree in which they are where write says.
 // Places must come with growing offsets, all above those of nodes saved before.
-// The record is valid only during the call. The cache of a new tree is given by
-// NewIn.
+// The record is valid only during the call. A tree made in memory first has to
+// be told its cache with In.
 func (m Map) Save(write func(record []byte) Place) Saved {
 	s := saver{write: write}
 	m.root = s.save(m.root)
