@@ -72,7 +72,7 @@ type XAddress struct {
 func ParseXAddress(s string) (XAddress, error) {
 	x, err := parseXAddress(s)
 	if err != nil {
-		return XAddress{}, fmt.Errorf("X-address %q: %w", shorten(s), err)
+		return XAddress{}, fmt.Errorf("tagged address %q: %w", shorten(s), err)
 	}
 	return x, nil
 }

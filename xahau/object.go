@@ -33,6 +33,22 @@ func (o *Object) find(c field.Code) (int, bool) {
 	return slices.BinarySearchFunc(o.entries, c, func(e entry, c field.Code) int { return int(e.code) - int(c) })
 }
 
+// MarshalJSON writes the object as the embedded definitions have it, for logs and
+// the like; see Definitions.JSON.
+func (o *Object) MarshalJSON() ([]byte, error) { return DefaultDefinitions().JSON(o) }
+
+// String is what MarshalJSON writes.
+func (o *Object) String() string {
+	if o == nil {
+		return "no object"
+	}
+	b, err := o.MarshalJSON()
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
 // Len is the number of fields.
 func (o *Object) Len() int { return len(o.entries) }
 
@@ -85,7 +101,7 @@ func Lookup[T Value](o *Object, c field.Code) (T, bool) {
 	return v, ok
 }
 
-// Value gives a field's value, or the zero T if it is absent or of another type.
+// get gives a field's value, or the zero T if it is absent or of another type.
 func get[T Value](o *Object, c field.Code) T {
 	v, _ := o.Get(c).(T)
 	return v

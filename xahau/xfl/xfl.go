@@ -297,6 +297,20 @@ const (
 	Greater = 4
 )
 
+// Normalize makes a number of any mantissa and exponent as the ledger does for
+// issued amounts: digits that do not fit are cut off, what is too small is zero,
+// what is too large an Overflow.
+func Normalize(mantissa uint64, exponent int, negative bool) (Float, error) {
+	if mantissa > math.MaxInt64 {
+		mantissa, exponent = mantissa/10, exponent+1
+	}
+	m, e, err := normalizeIssued(int64(mantissa), exponent)
+	if err != nil || m == 0 {
+		return 0, err
+	}
+	return New(uint64(m), e, negative)
+}
+
 // Compare is float_compare: whether f stands to g as the mode says.
 func (f Float) Compare(g Float, mode uint32) (bool, error) {
 	if !f.Valid() || !g.Valid() {

@@ -591,12 +591,23 @@ func FuzzFunctions(f *testing.F) {
 		do("Log", p.Log)
 		do("Root", func() (Float, error) { return p.Root(x) })
 		do("StoSet", func() (Float, error) { return StoSet(data) })
-		p.Compare(q, x)
-		p.Int(x, y&1 == 0)
-		p.Sto(nil, x, int(y))
-		p.Sto(&Issue{}, x, int(y))
-		p.Mantissa()
-		p.Sign()
+		if _, err := p.Compare(q, x); err != nil && !errors.Is(err, InvalidFloat) && !errors.Is(err, InvalidArgument) {
+			t.Fatal(err)
+		}
+		if _, err := p.Int(x, y&1 == 0); err == nil && !p.Valid() {
+			t.Fatal("an integer of nonsense")
+		}
+		for _, issue := range []*Issue{nil, {}} {
+			if b, err := p.Sto(issue, x, int(y)); err == nil && len(b) > int(y) {
+				t.Fatalf("%d bytes into %d", len(b), y)
+			}
+		}
+		if _, err := p.Mantissa(); (err == nil) != p.Valid() {
+			t.Fatal(err)
+		}
+		if _, err := p.Sign(); (err == nil) != p.Valid() {
+			t.Fatal(err)
+		}
 		_ = p.String()
 	})
 }
