@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	//lint:ignore SA1019 account identifiers of the ledger are made with it
-	"golang.org/x/crypto/ripemd160" //nolint:gosec
+	"golang.org/x/crypto/ripemd160"
 )
 
 // Hash256 is 32 bytes: the hash of a transaction or ledger, the index of a
