@@ -6,12 +6,16 @@ import (
 )
 
 // Bounds of what a module may ask of the machine. The network has none of them;
-// they are far above what a hook can use.
+// they are far above what a hook can use. Compiling takes time in proportion to the
+// local variables times the blocks of a function, and to the square of the labels
+// in its tables of branches.
 const (
 	// MaxMemoryPages is the largest memory of a hook, in pages of 64 KiB.
 	MaxMemoryPages = 64
 
-	maxLocals       = 2_048
+	maxLocals       = 8_192
+	maxLabels       = 4_096
+	maxBlockLocals  = 4_000_000
 	maxTables       = 4
 	maxTableEntries = 1_024
 	maxNesting      = 16
@@ -50,7 +54,9 @@ type module struct {
 	funcs    []uint32 // type index of each
 	globals  int
 	exports  []string
-	bodies   []body
+	// exportedGlobals is above the highest global variable that is exported.
+	exportedGlobals uint64
+	bodies          []body
 
 	hookFunc, cbakFunc int // index into bodies; cbakFunc is -1 without cbak
 	guardFunc          int // index into imports
@@ -142,6 +148,9 @@ func inspect(code []byte) (*module, error) {
 	}
 	if int(hookType) >= len(m.types) {
 		return nil, refuse(LogFuncTypeless, 0, "hook has no type")
+	}
+	if m.exportedGlobals > uint64(m.globals) {
+		return nil, refuse(LogWasmValidation, 0, "global variable %d of %d is exported", m.exportedGlobals-1, m.globals)
 	}
 	if len(m.bodies) != len(m.funcs) {
 		return nil, refuse(LogWasmValidation, 0, "%d functions have %d bodies", len(m.funcs), len(m.bodies))
@@ -315,6 +324,9 @@ func (m *module) readExports(r *reader) (hook, cbak int, err error) {
 			return 0, 0, err
 		}
 		m.exports = append(m.exports, name)
+		if kind == 3 {
+			m.exportedGlobals = max(m.exportedGlobals, uint64(index)+1)
+		}
 		switch name {
 		case "hook":
 			if kind != 0 {
@@ -511,8 +523,9 @@ func (m *module) constant(r *reader) error {
 		switch op := ins.op; {
 		case op == opEnd:
 			return nil
-		case op == opI32Const, op == opI64Const, op == 0x43, op == 0x44, op == opGlobalGet, op == opRefNull, op == opRefFunc,
+		case op == opI32Const, op == opI64Const, op == 0x43, op == 0x44, op == opRefNull, op == opRefFunc,
 			op == opVector && ins.sub == 12:
+			// No global.get: it could only name an imported variable.
 		default:
 			return refuse(LogWasmValidation, start, "instruction %#x in a constant", op)
 		}
@@ -655,7 +668,7 @@ func (m *module) readCode(r *reader) error {
 			}
 		}
 		b.code = f.i
-		count, err := m.guards(f)
+		count, err := m.guards(f, locals)
 		if err != nil {
 			return err
 		}
@@ -694,12 +707,13 @@ func (b block) worst(outer uint32) uint64 {
 
 // guards walks a function: it finds the guard at the top of every loop and gives
 // the most instructions that the function can take.
-func (m *module) guards(r *reader) (uint64, error) {
+func (m *module) guards(r *reader, locals uint64) (uint64, error) {
 	if r.left() == 0 {
 		return 0, refuse(LogShortHook, r.i, "a function without code")
 	}
 	stack := []block{{bound: 1}}
 	deepest, guards := 0, 0
+	blocks, labels := uint64(0), 0
 	tooMany := func(at int) error {
 		return refuse(LogGuardMissing, at, "more than %d guards", maxGuards)
 	}
@@ -713,6 +727,9 @@ func (m *module) guards(r *reader) (uint64, error) {
 		top.own++
 		switch ins.op {
 		case opBlock, opLoop, opIf:
+			if blocks++; blocks*locals > maxBlockLocals {
+				return 0, refuse(LogWasmValidation, start, "%d blocks with %d local variables", blocks, locals)
+			}
 			bound := top.bound
 			if len(stack) == 1 {
 				bound = 1
@@ -757,6 +774,15 @@ func (m *module) guards(r *reader) (uint64, error) {
 				if guards++; guards > maxGuards+1 {
 					return 0, tooMany(start)
 				}
+			}
+		case opGlobalGet, opGlobalSet:
+			// The meter adds a variable behind these, which must stay out of reach.
+			if int64(ins.arg) >= int64(m.globals) {
+				return 0, refuse(LogWasmValidation, start, "global variable %d of %d", ins.arg, m.globals)
+			}
+		case opBrTable:
+			if labels += len(ins.table); labels > maxLabels {
+				return 0, refuse(LogWasmValidation, start, "more than %d labels in tables of branches", maxLabels)
 			}
 		case opCallInd:
 			return 0, refuse(LogCallIndirect, start, "indirect calls are not allowed")

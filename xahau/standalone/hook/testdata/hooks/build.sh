@@ -4,7 +4,7 @@
 # front of the guards of loops; these passes of wasm-opt do not.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-out=$1
+out=$(cd "$1" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$here"
