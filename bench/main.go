@@ -48,6 +48,8 @@ var sections = []section{
 	{"lone", "inputs one at a time", (*bench).runLone},
 	{"idle", "processor and memory without users", (*bench).runIdle},
 	{"load", "many inputs of many users", (*bench).runLoad},
+	{"sync", "getting a state from peers", (*bench).runSync},
+	{"state", "the folder of the state", (*bench).runState},
 	{"dead", "read requests and lone inputs with one node dead", (*bench).runDead},
 }
 
@@ -69,6 +71,9 @@ type bench struct {
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == nodeCommand {
 		os.Exit(runNode(os.Args[2]))
+	}
+	if code, ok := runStateChild(os.Args[1:]); ok {
+		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	code := run(ctx, stop)
