@@ -24,7 +24,9 @@
 // trap. Three things keep a hostile module from harm: the guards bound its
 // instructions, host functions charge their work against a budget that does not
 // depend on the machine's speed, and memory, tables and locals are bounded when it
-// is installed. Two runs with the same inputs give the same result bit by bit.
+// is installed. Two runs with the same inputs give the same result bit by bit,
+// on processors of one kind: code may compute with binary floating point, as on the
+// network, and there only the bits of NaN are the processor's own.
 //
 // # Which network
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -235,5 +236,26 @@ func TestClosedMachine(t *testing.T) {
 	s := newScene(t, wasm(t, "hook_pos"))
 	if _, err := m.Run(ctx, s.c, s.call); !errors.Is(err, ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// What a run takes is given back.
+func TestRunsLeaveNothingBehind(t *testing.T) {
+	m := newMachine(t, Config{})
+	s := newScene(t, wasm(t, "large"))
+	heap := func(n int) uint64 {
+		for range n {
+			s.call.States = NewStates()
+			s.run(t, m)
+		}
+		runtime.GC()
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap(500)
+	if after := heap(3_000); after > before+1<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
 	}
 }

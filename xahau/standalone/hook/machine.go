@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 
@@ -44,6 +45,9 @@ type Machine struct {
 	known   func(field.Code) bool
 	budget  int64
 	memory  memories
+	// instance is how modules are instantiated: without name, so that there can be
+	// several, and without what hooks cannot reach.
+	instance wazero.ModuleConfig
 
 	mu      sync.Mutex
 	most    int
@@ -76,6 +80,7 @@ func New(ctx context.Context, cfg Config) (*Machine, error) {
 		log: cfg.Log, most: cfg.Modules, budget: cfg.Budget,
 		modules: make(map[xahau.Hash256]*compiled), recent: list.New(),
 	}
+	m.instance = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandomness{})
 	if m.most <= 0 {
 		m.most = defaultModules
 	}
@@ -101,6 +106,12 @@ func New(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	return m, nil
 }
+
+// noRandomness stands for the runtime's own source, which takes longer to make than
+// many a hook runs.
+type noRandomness struct{}
+
+func (noRandomness) Read([]byte) (int, error) { return 0, io.EOF }
 
 // host makes a function of the runtime from one of the Hook API.
 func host(f function) (api.GoModuleFunction, []api.ValueType, []api.ValueType) {
@@ -266,7 +277,7 @@ func (m *Machine) execute(ctx context.Context, mod *compiled, r *run) error {
 	wctx := context.WithoutCancel(ctx)
 	wctx = experimental.WithMemoryAllocator(wctx, &m.memory)
 	wctx = context.WithValue(wctx, runKey{}, r)
-	instance, err := m.runtime.InstantiateModule(wctx, mod.module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	instance, err := m.runtime.InstantiateModule(wctx, mod.module, m.instance)
 	if err != nil {
 		// A data segment outside of memory.
 		r.result.Exit = Failed

@@ -30,7 +30,10 @@ type run struct {
 	result Result
 
 	known       func(field.Code) bool
-	guards      map[uint32]uint32
+	guards      map[uint32]*uint32
+	guardID     uint32 // the guard that was called last, and its count
+	guardCount  *uint32
+	ownScale    int64 // of the account's state, once it is known
 	slots       map[uint32]slot
 	slotsFree   []uint32
 	slotCounter uint32
@@ -187,8 +190,14 @@ func lo(v uint64) uint32 { return uint32(v) }
 // guard is _g: it counts how often the code at a guard ran.
 func (r *run) guard(p []uint64) Code {
 	id, most := lo(p[0]), lo(p[1])
-	r.guards[id]++
-	if r.guards[id] > most {
+	if r.guardCount == nil || r.guardID != id {
+		r.guardID = id
+		if r.guardCount = r.guards[id]; r.guardCount == nil {
+			r.guardCount = new(uint32)
+			r.guards[id] = r.guardCount
+		}
+	}
+	if *r.guardCount++; *r.guardCount > most {
 		r.result.Exit, r.result.Code = Rollback, int64(GuardViolation)
 		r.ended = true
 		r.end()
@@ -232,7 +241,7 @@ func plain(b []byte) []byte {
 
 // begin prepares what a run needs besides the module.
 func (r *run) begin(ctx context.Context) error {
-	r.guards = make(map[uint32]uint32)
+	r.guards = make(map[uint32]*uint32)
 	r.reserved = -1
 	r.done, r.doneIs = ctx.Done(), ctx.Err
 	r.result = Result{Hash: r.call.Hash, Account: r.call.Account, Mode: r.call.Mode, Exit: Unset, Code: -1}

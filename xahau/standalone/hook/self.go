@@ -101,10 +101,10 @@ func (r *run) hookParam(p []uint64) Code {
 	if rlen > maxParameterName {
 		return TooBig
 	}
-	name := string(r.bytes(rptr, rlen))
-	value, ok := r.overridesNow()[r.call.Hash][name]
+	name := r.bytes(rptr, rlen)
+	value, ok := r.overridesNow()[r.call.Hash][string(name)]
 	if !ok {
-		value = r.call.Params[name]
+		value = r.call.Params[string(name)]
 	}
 	if len(value) == 0 {
 		// A hook can take a parameter away from a later one by an empty override.

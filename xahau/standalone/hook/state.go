@@ -256,11 +256,14 @@ func (r *run) writeState(rptr, rlen, kptr, klen, nptr, nlen, aptr, alen uint32) 
 	case nlen != 0 && r.outside(nptr, nlen), alen != 0 && r.outside(aptr, alen):
 		return OutOfBounds
 	}
-	own := r.object(keylet.Account(r.call.Account))
-	if own == nil {
-		return InternalError
+	if r.ownScale == 0 {
+		own := r.object(keylet.Account(r.call.Account))
+		if own == nil {
+			return InternalError
+		}
+		r.ownScale = stateScale(own)
 	}
-	if int64(rlen) > maxStateData*stateScale(own) {
+	if int64(rlen) > maxStateData*r.ownScale {
 		return TooBig
 	}
 	namespace, account := r.call.Namespace, r.call.Account

@@ -114,18 +114,6 @@ func readLength(b []byte) (length, n int, err error) {
 	return 0, 0, errWire
 }
 
-func appendLength(out []byte, n int) []byte {
-	switch {
-	case n <= 192:
-		return append(out, byte(n))
-	case n <= 12480:
-		n -= 193
-		return append(out, byte(n>>8)+193, byte(n))
-	}
-	n -= 12481
-	return append(out, byte(n>>16)+241, byte(n>>8), byte(n))
-}
-
 // nextPart reads the field at the beginning of b and gives what follows it.
 func nextPart(b []byte, depth int) (p part, rest []byte, err error) {
 	code, n, err := readHeader(b)
