@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"evernode/hotpocket/key"
 	"evernode/hotpocket/mesh"
 	"evernode/hotpocket/statefs"
+	"evernode/hotpocket/statefs/mount"
 
 	"golang.org/x/sys/unix"
 )
@@ -139,13 +141,30 @@ func (s timedStaging) Switch(ctx context.Context, v statefs.Version, patch []byt
 	return s.Staging.Switch(ctx, v, patch)
 }
 
+// fresh opens a state of the backend that the environment names.
+func fresh(b *testing.B, fill func(dir string)) statefs.State {
+	if os.Getenv("SYNC_BACKEND") != "fuse" {
+		return newNode(b, fill).Dir
+	}
+	dir := b.TempDir()
+	if fill != nil {
+		seed := filepath.Join(dir, "seed", "state")
+		must(b, os.MkdirAll(seed, 0o755))
+		fill(seed)
+	}
+	s, err := mount.Open(bg, statefs.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	must(b, err)
+	b.Cleanup(func() { s.Close() })
+	return s
+}
+
 func benchLoopback(b *testing.B, fill func(dir string)) {
-	src := newNode(b, fill)
+	src := fresh(b, fill)
 	for b.Loop() {
 		b.StopTimer()
-		dst := newNode(b, nil)
+		dst := fresh(b, nil)
 		l := loops(b, src, src, src)
-		target := &timed{State: dst.Dir}
+		target := &timed{State: dst}
 		fetched := uint64(0)
 		c := NewClient(Config{State: target, Transport: l, Peers: l.peers, Progress: func(p Progress) { fetched = p.FetchedBytes }})
 		begin, cpu := time.Now(), cpuTime()
