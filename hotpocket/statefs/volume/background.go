@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +13,7 @@ import (
 type sweeper struct {
 	mu      sync.Mutex
 	more    *sync.Cond
-	list    []uint64
+	list    []corpse
 	stopped bool
 	done    chan struct{}
 }
@@ -35,10 +34,14 @@ func (s *sweeper) start(v *Volume) {
 			if len(list) == 0 {
 				return
 			}
-			for _, id := range list {
+			for _, c := range list {
+				if packed(c.id) {
+					v.unpack(c.id, c.size)
+					continue
+				}
 				v.step("before an object is removed")
-				if err := v.store.remove(id); err != nil {
-					v.log.Warn("cannot remove an object", "object", objectName(id), "error", err)
+				if err := v.store.remove(c.id); err != nil {
+					v.log.Warn("cannot remove an object", "object", objectName(c.id), "error", err)
 				}
 			}
 		}
@@ -57,15 +60,16 @@ func (s *sweeper) stop() {
 	<-s.done
 }
 
-// reap has an object removed that nothing refers to any more.
-func (v *Volume) reap(id uint64) {
+// reap has an object removed, or the place of a content of the given size in a
+// pack given back, that nothing refers to any more.
+func (v *Volume) reap(id, size uint64) {
 	if id == 0 {
 		return
 	}
 	s := &v.sweep
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = append(s.list, id)
+	s.list = append(s.list, corpse{id: id, size: size})
 	s.more.Signal()
 }
 
@@ -73,7 +77,7 @@ func (v *Volume) reap(id uint64) {
 // and notes how far.
 type flusher struct {
 	mu       sync.Mutex
-	unsynced []uint64
+	unsynced map[uint64]bool
 	all      bool // too many to name them
 
 	kick chan struct{}
@@ -132,7 +136,12 @@ func (f *flusher) add(ids ...uint64) {
 	if f.all {
 		return
 	}
-	f.unsynced = append(f.unsynced, ids...)
+	if f.unsynced == nil {
+		f.unsynced = make(map[uint64]bool)
+	}
+	for _, id := range ids {
+		f.unsynced[objectOf(id)] = true
+	}
 	if len(f.unsynced) > flushEach {
 		f.unsynced, f.all = nil, true
 	}
@@ -173,7 +182,7 @@ func (v *Volume) flushOnce() error {
 }
 
 // syncObjects makes objects and what lies beside them durable.
-func (v *Volume) syncObjects(ids []uint64, all bool) error {
+func (v *Volume) syncObjects(ids map[uint64]bool, all bool) error {
 	if all {
 		if err := unix.Syncfs(v.store.root); err != nil {
 			return fmt.Errorf("flush objects: %w", err)
@@ -181,7 +190,7 @@ func (v *Volume) syncObjects(ids []uint64, all bool) error {
 		return nil
 	}
 	shards := make(map[int]bool)
-	for _, id := range ids {
+	for id := range ids {
 		for _, name := range []string{objectName(id), objectName(id) + sideSuffix} {
 			fd, err := retry(func() (int, error) {
 				return unix.Openat(v.store.shard(id), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
@@ -456,75 +465,4 @@ func (v *Volume) foldLayer(base uint64, l *layer) error {
 // zeroRange makes [off, end) zeros, as far as the file reaches.
 func zeroRange(fd int, off, end uint64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(off), int64(end-off))
-}
-
-// pool keeps a few empty objects ready, so that making a file need not wait for
-// the disk's own file system.
-type pool struct {
-	ready chan pooled
-	quit  chan struct{}
-	done  chan struct{}
-	once  sync.Once
-}
-
-type pooled struct {
-	id uint64
-	fd int
-}
-
-// poolSize is how many objects are kept ready; each is an open file.
-const poolSize = 128
-
-func (p *pool) start(v *Volume) {
-	p.ready, p.quit, p.done = make(chan pooled, poolSize), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(p.done)
-		for {
-			id, fd, err := v.store.create()
-			if err != nil {
-				// The disk is full: Create tries itself and tells.
-				select {
-				case <-time.After(time.Second):
-					continue
-				case <-p.quit:
-					return
-				}
-			}
-			select {
-			case p.ready <- pooled{id, fd}:
-			case <-p.quit:
-				unix.Close(fd)
-				v.reap(id)
-				return
-			}
-		}
-	}()
-}
-
-// stop removes what was not used.
-func (p *pool) stop(v *Volume) {
-	if p.done == nil {
-		return
-	}
-	p.once.Do(func() { close(p.quit) })
-	<-p.done
-	for {
-		select {
-		case o := <-p.ready:
-			unix.Close(o.fd)
-			v.reap(o.id)
-		default:
-			return
-		}
-	}
-}
-
-// take returns an empty object.
-func (p *pool) take(v *Volume) (uint64, int, error) {
-	select {
-	case o := <-p.ready:
-		return o.id, o.fd, nil
-	default:
-		return v.store.create()
-	}
 }

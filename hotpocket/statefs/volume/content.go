@@ -39,6 +39,7 @@ type layer struct {
 // content is an open content in one or more objects.
 type content struct {
 	base *object // nil: nothing but zeros
+	off  uint64  // where the content begins in it
 	over []openLayer
 	size uint64
 }
@@ -56,8 +57,11 @@ func (v *Volume) openContent(obj uint64, lay []*layer, size uint64) (_ *content,
 			c.close()
 		}
 	}()
+	if packed(obj) {
+		_, c.off = packAt(obj)
+	}
 	if obj != 0 {
-		if c.base, err = v.store.get(obj, false); err != nil {
+		if c.base, err = v.store.get(objectOf(obj), false); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +110,7 @@ func (c *content) read(n int, p []byte, off uint64) error {
 			clear(p)
 			return nil
 		}
-		return readOrZero(c.base, p, off)
+		return readOrZero(c.base, p, c.off+off)
 	}
 	l := c.over[n-1]
 	end := off + uint64(len(p))
@@ -166,7 +170,7 @@ func (o *overlay) close() {
 func (o *overlay) content() *content {
 	over := make([]openLayer, 0, len(o.below.over)+1)
 	over = append(append(over, o.below.over...), openLayer{&o.layer, o.o})
-	return &content{base: o.below.base, over: over, size: o.size.Load()}
+	return &content{base: o.below.base, off: o.below.off, over: over, size: o.size.Load()}
 }
 
 func (o *overlay) stamp() { o.mtime.Store(now()) }

@@ -366,11 +366,13 @@ func checkObjects(t tb, dir string) {
 	v, err := Open(ctx, Config{Dir: dir, Log: quiet()})
 	must(t, err)
 	defer v.Close()
-	v.pool.stop(v)
 	v.sweep.stop()
-	want := v.stage.objects()
+	want := make(map[uint64]bool)
+	for id := range v.stage.objects() {
+		want[id] = true
+	}
 	must(t, eachFile(v.agreed.root, "", func(_ string, n *node) error {
-		n.objects(func(id uint64) {
+		n.objects(func(id, _ uint64) {
 			if want[id] {
 				t.Fatalf("object %x is used twice", id)
 			}
@@ -378,6 +380,9 @@ func checkObjects(t tb, dir string) {
 		})
 		return nil
 	}))
+	for id := range want {
+		want[objectOf(id)] = true
+	}
 	must(t, v.store.list(func(_ int, name string) error {
 		id, err := strconv.ParseUint(strings.TrimSuffix(name, sideSuffix), 16, 64)
 		must(t, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -89,7 +90,7 @@ func (v *Volume) lockFile(ino Ino, write bool) (*inode, *file, error) {
 func (v *Volume) unlockFile(in *inode, f *file) {
 	v.mu.Lock()
 	if in.nlink == 0 && in.file == f {
-		v.goneLocked(f)
+		v.goneLocked(in, f)
 	}
 	if in.file == f && f.open == nil && !f.own && f.over == nil && !f.changed {
 		in.file = nil
@@ -105,14 +106,12 @@ func (v *Volume) Create(parent Ino, name string, mode, flags uint32) (Attr, *Fil
 	if !v.open4Writing.Load() {
 		return Attr{}, nil, unix.EROFS
 	}
-	id, fd, err := v.pool.take(v)
+	o, err := v.scratch.take(v)
 	if err != nil {
 		return Attr{}, nil, errno(err)
 	}
-	o := v.store.adopt(id, fd)
 	fail := func(err error) (Attr, *File, error) {
 		o.put()
-		v.reap(id)
 		return Attr{}, nil, err
 	}
 	if err := v.change(); err != nil {
@@ -124,16 +123,13 @@ func (v *Volume) Create(parent Ino, name string, mode, flags uint32) (Attr, *Fil
 		return fail(err)
 	}
 	in := v.make(p, name, unix.S_IFREG|mode&permBits, nil)
-	f := &file{obj: id, own: true, changed: true}
-	f.open = &openState{refs: 1, plain: o, served: !v.cfg.Passthrough, key: v.lastKey.Add(1)}
+	f := &file{own: true, scratch: o, changed: true}
+	f.open = &openState{refs: 1, plain: o.share(), served: !v.cfg.Passthrough, key: v.lastKey.Add(1)}
 	in.file = f
 	h := &File{v: v, in: in, f: f, open: f.open}
 	if writes(flags) {
 		f.open.writers++
 		h.run = v.run.id
-	}
-	if !f.open.served {
-		v.claims.live[id]++
 	}
 	return in.attr(), h, nil
 }
@@ -156,6 +152,10 @@ func errno(err error) error {
 func (v *Volume) OpenFile(ino Ino, flags uint32) (*File, error) {
 	write := writes(flags)
 	in, f, err := v.lockFile(ino, write)
+	if err == nil && write && f.byKernel() && !f.own {
+		// Perhaps it is closed and the kernel has not told yet.
+		in, f, err = v.awaitClose(in, f)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -181,13 +181,37 @@ func (v *Volume) OpenFile(ino Ino, flags uint32) (*File, error) {
 	return h, nil
 }
 
+// byKernel reports whether the kernel has the content open itself.
+func (f *file) byKernel() bool { return f.open != nil && !f.open.served }
+
+// awaitClose gives the kernel a moment to tell that a file was closed, which
+// spares a copy of it. It unlocks the file and locks it again.
+func (v *Volume) awaitClose(in *inode, f *file) (*inode, *file, error) {
+	v.mu.Lock()
+	if f.open.gone == nil {
+		f.open.gone = make(chan struct{})
+	}
+	gone := f.open.gone
+	v.mu.Unlock()
+	v.unlockFile(in, f)
+	t := time.NewTimer(2 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-gone:
+	case <-t.C:
+	}
+	return v.lockFile(in.ino, true)
+}
+
 // openState opens the content for the first File.
 func (v *Volume) openState(in *inode, f *file, write bool) error {
 	s := &openState{key: v.lastKey.Add(1), served: !v.cfg.Passthrough}
 	switch {
 	case f.over != nil:
 		s.served = true
-	case len(f.lay) > 0 || f.obj == 0:
+	case f.scratch != nil:
+		s.plain = f.scratch.share()
+	case len(f.lay) > 0 || f.obj == 0 || packed(f.obj):
 		c, err := v.openContent(f.obj, f.lay, in.size)
 		if err != nil {
 			return err
@@ -205,13 +229,14 @@ func (v *Volume) openState(in *inode, f *file, write bool) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !s.served {
+	if !s.served && f.scratch == nil {
 		// A view that lets the kernel read this object keeps us from doing so:
 		// one day the object may have to become the run's.
 		if v.claims.views[f.obj] > 0 {
 			s.served = true
 		} else {
 			v.claims.live[f.obj]++
+			s.claim = f.obj
 		}
 	}
 	f.open = s
@@ -232,7 +257,7 @@ func drop(m map[uint64]int, id uint64) {
 // own or an overlay. With trunc the content becomes empty. io is held for
 // writing.
 func (v *Volume) makeWritable(in *inode, f *file, trunc bool) error {
-	byKernel := f.open != nil && !f.open.served
+	byKernel := f.byKernel()
 	switch {
 	case f.own:
 		if !trunc {
@@ -263,22 +288,21 @@ func (v *Volume) makeWritable(in *inode, f *file, trunc bool) error {
 // becomeOwn moves the first size bytes of a file into a fresh object. io is held
 // for writing, and no kernel reads the file by itself.
 func (v *Volume) becomeOwn(in *inode, f *file, size uint64, written bool) error {
-	id, fd, err := v.store.create()
+	o, err := v.scratch.take(v)
 	if err != nil {
 		return err
 	}
+	fd := o.fd
 	fail := func(err error) error {
-		unix.Close(fd)
-		v.reap(id)
+		o.put()
 		return err
 	}
-	v.step("fresh object made")
 	if size > 0 {
 		c, err := v.reader(in, f)
 		if err != nil {
 			return fail(err)
 		}
-		if c.base != nil && len(c.over) == 0 {
+		if c.base != nil && len(c.over) == 0 && c.off == 0 && size > packBelow {
 			c.base.mu.RLock()
 			err = copyFd(fd, c.base.fd, size)
 			c.base.mu.RUnlock()
@@ -295,21 +319,17 @@ func (v *Volume) becomeOwn(in *inode, f *file, size uint64, written bool) error 
 			return fail(err)
 		}
 	}
-	v.step("fresh object filled")
-	var o *object
-	if f.open != nil {
-		o = v.store.adopt(id, fd)
-	} else {
-		unix.Close(fd)
-	}
 	v.mu.Lock()
 	old, oldLayers := (*object)(nil), (*content)(nil)
 	if f.open != nil {
 		old, oldLayers = f.open.plain, f.open.layers
-		f.open.plain, f.open.layers = o, nil
+		f.open.plain, f.open.layers = o.share(), nil
 	}
-	over := f.over
-	f.obj, f.own, f.lay, f.over = id, true, nil, nil
+	over, fresh, was := f.over, uint64(0), in.size
+	if f.fresh {
+		fresh = f.obj
+	}
+	f.obj, f.own, f.lay, f.over, f.scratch, f.fresh = 0, true, nil, nil, o, false
 	t := now()
 	in.size = size
 	if written {
@@ -324,8 +344,9 @@ func (v *Volume) becomeOwn(in *inode, f *file, size uint64, written bool) error 
 	}
 	if over != nil {
 		over.close()
-		v.reap(over.obj)
+		v.reap(over.obj, 0)
 	}
+	v.reap(fresh, was)
 	return nil
 }
 
@@ -392,13 +413,20 @@ func (v *Volume) setObjectTimes(fd int, in *inode) error {
 // so that nothing on disk has to be told.
 func (v *Volume) exchange(in *inode, f *file) error {
 	old := f.open.plain
+	if old.scratch() {
+		// The agreed content has moved elsewhere since the file was opened.
+		v.mu.Lock()
+		f.obj, f.own, f.lay, f.scratch = 0, true, nil, old.share()
+		v.mu.Unlock()
+		return nil
+	}
 	id, fd, err := v.store.create()
 	if err != nil {
 		return err
 	}
 	fail := func(err error) error {
 		unix.Close(fd)
-		v.reap(id)
+		v.reap(id, 0)
 		return err
 	}
 	if err := copyFd(fd, old.fd, in.size); err != nil {
@@ -434,8 +462,11 @@ func (v *Volume) exchange(in *inode, f *file) error {
 	f.open.plain = mine
 	f.obj, f.own, f.lay, f.hot = id, true, nil, true
 	v.hot[in.ino] = true
-	drop(v.claims.live, old.id)
-	v.claims.live[id]++
+	if f.open.claim != 0 {
+		drop(v.claims.live, f.open.claim)
+		v.claims.live[id]++
+		f.open.claim = id
+	}
 	v.mu.Unlock()
 	old.put()
 	// The exchange must not be undone by a power failure once the run has
@@ -499,8 +530,7 @@ func errnoOrNil(err error) error {
 }
 
 func (v *Volume) truncateLocked(in *inode, f *file, size uint64) error {
-	byKernel := f.open != nil && !f.open.served
-	if !f.own && f.over == nil && !byKernel && size <= copyBelow {
+	if !f.own && f.over == nil && !f.byKernel() && size <= copyBelow {
 		// Copying what remains is cheaper than a layer over what does not.
 		if err := v.becomeOwn(in, f, min(in.size, size), true); err != nil {
 			return err
@@ -519,11 +549,11 @@ func (v *Volume) truncateLocked(in *inode, f *file, size uint64) error {
 
 // truncateOwn truncates an object of the run that is not open.
 func (v *Volume) truncateOwn(in *inode, f *file, size uint64) error {
-	fd, err := v.store.openFd(f.obj, unix.O_RDWR)
+	fd, done, err := v.ownFd(f)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer done()
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		return err
 	}
@@ -535,6 +565,18 @@ func (v *Volume) truncateOwn(in *inode, f *file, size uint64) error {
 	in.learn(&st)
 	v.mu.Unlock()
 	return nil
+}
+
+// ownFd returns a descriptor of an own content, to write it.
+func (v *Volume) ownFd(f *file) (fd int, done func(), err error) {
+	switch {
+	case f.open != nil:
+		return f.open.plain.fd, func() {}, nil
+	case f.scratch != nil:
+		return f.scratch.fd, func() {}, nil
+	}
+	fd, err = v.store.openFd(f.obj, unix.O_RDWR)
+	return fd, func() { unix.Close(fd) }, err
 }
 
 // learn takes over size and times of an object that the kernel wrote.
@@ -564,14 +606,11 @@ func (v *Volume) setTimes(ino Ino, atime, mtime *int64) error {
 		case f.over != nil:
 			f.over.mtime.Store(*mtime)
 		case f.own:
-			fd := -1
-			if f.open != nil {
-				fd = f.open.plain.fd
-			} else if fd, err = v.store.openFd(f.obj, unix.O_RDONLY); err != nil {
+			fd, done, err := v.ownFd(f)
+			if err != nil {
 				return errno(err)
-			} else {
-				defer unix.Close(fd)
 			}
+			defer done()
 			if err := futimens(fd, *mtime); err != nil {
 				return errno(err)
 			}
@@ -728,7 +767,7 @@ func (h *File) Close() error {
 	if h.run != 0 {
 		s.writers--
 	}
-	last := s.refs == 0
+	last, rest := s.refs == 0, false
 	var plain *object
 	var lay *content
 	if (last || h.run != 0 && s.writers == 0) && s == f.open && f.own && s.plain != nil {
@@ -739,11 +778,16 @@ func (h *File) Close() error {
 	}
 	if last {
 		plain, lay = s.plain, s.layers
-		if plain != nil && !s.served {
-			drop(v.claims.live, plain.id)
+		if s.claim != 0 {
+			drop(v.claims.live, s.claim)
 		}
 		if s == f.open {
 			f.open = nil
+			rest = f.scratch != nil && h.in.nlink > 0 && v.writable && !f.resting
+			f.resting = f.resting || rest
+		}
+		if s.gone != nil {
+			close(s.gone)
 		}
 	}
 	if h.run != 0 && s.writers == 0 && v.writersGone != nil {
@@ -758,6 +802,9 @@ func (h *File) Close() error {
 		lay.close()
 	}
 	v.unlockFile(h.in, f)
+	if rest {
+		v.scratch.rest(h.in)
+	}
 	return nil
 }
 

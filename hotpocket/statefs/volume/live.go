@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"evernode/hotpocket/statefs"
+	"evernode/internal/digest"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,11 +65,18 @@ type ldir struct {
 type file struct {
 	io sync.RWMutex
 
-	obj  uint64     // object with the content, or its lowest layer
-	own  bool       // the object was made in this run: it may be written
-	lay  []*layer   // layers of the agreed content
-	over *overlay   // layer of the open run
-	open *openState // nil when no File is open
+	obj uint64 // object with the content, or its lowest layer, or a place in a pack
+	own bool   // the object was made in this run: it may be written
+	// scratch has the content of an own file that has no object yet.
+	scratch *object
+	// fresh: the content was moved to a pack in this run, and has the hash sum.
+	fresh bool
+	sum   digest.Hash
+	// resting: it is in the queue of closed files. Guarded by Volume.mu.
+	resting bool
+	lay     []*layer   // layers of the agreed content
+	over    *overlay   // layer of the open run
+	open    *openState // nil when no File is open
 	// changed says that the content may differ from the one last sealed.
 	changed bool
 	// hot: it was once open for reading when it was opened for writing, which
@@ -82,6 +90,8 @@ type openState struct {
 	writers int
 	served  bool
 	key     uint64
+	claim   uint64        // the object that is claimed for the kernel, or 0
+	gone    chan struct{} // closed with the last File, if somebody waits
 	// plain is the open object when the content is in one, which is also the
 	// backing for the kernel; layers are the open layers otherwise.
 	plain  *object

@@ -21,8 +21,8 @@ type node struct {
 	mtime  int64
 	ctime  int64
 	atime  int64
-	obj    uint64 // files: object with the content, or its lowest layer; 0 when empty
-	sig    uint64 // files: what the objects looked like when they were hashed
+	obj    uint64 // files: object with the content, or its lowest layer, or a place in a pack; 0 when empty
+	sig    uint64 // files: what the objects looked like when they were hashed; 0 in a pack
 	blocks uint32 // files: 4 KiB blocks on disk
 	mode   uint16 // st_mode, with the type
 	body   any    // *dirver, *layers (files in more than one object), string (links)
@@ -64,16 +64,16 @@ func (n *node) layers() []*layer {
 	return nil
 }
 
-// objects calls fn with every object that the content is in.
-func (n *node) objects(fn func(id uint64)) {
+// objects calls fn with every object, or place in a pack, that the content is in.
+func (n *node) objects(fn func(id, size uint64)) {
 	if n.kind() != statefs.KindFile {
 		return
 	}
 	if n.obj != 0 {
-		fn(n.obj)
+		fn(n.obj, n.size)
 	}
 	for _, l := range n.layers() {
-		fn(l.obj)
+		fn(l.obj, 0)
 	}
 }
 

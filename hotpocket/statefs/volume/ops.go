@@ -320,23 +320,27 @@ func (v *Volume) dropName(parent *inode, name string, in *inode, t int64) {
 // holds mu.
 func (v *Volume) gone(in *inode) {
 	if f := in.file; f != nil && f.io.TryLock() {
-		v.goneLocked(f)
+		v.goneLocked(in, f)
 		f.io.Unlock()
 	}
 	// Who has io calls unlockFile.
 }
 
 // goneLocked is gone with the file's io held, too.
-func (v *Volume) goneLocked(f *file) {
+func (v *Volume) goneLocked(in *inode, f *file) {
 	if f.open != nil {
 		return
 	}
-	if f.own && f.obj != 0 {
-		v.reap(f.obj)
-		f.obj, f.own = 0, false
+	if f.scratch != nil {
+		f.scratch.put()
+	}
+	if f.own || f.fresh {
+		v.reap(f.obj, in.size)
+		f.obj, f.own, f.fresh, f.scratch = 0, false, false, nil
 	}
 	if f.over != nil {
-		v.reap(f.over.obj)
+		f.over.close()
+		v.reap(f.over.obj, 0)
 		f.over = nil
 	}
 }

@@ -401,6 +401,17 @@ func (v *Volume) prove(ctx context.Context, l *loader, trusted bool) (*node, err
 					return err
 				}
 				n := files[i]
+				if packed(n.obj) {
+					err := v.holds(n.obj, n.size)
+					if err == nil && !trusted {
+						rehashed.Add(1)
+						err = v.proveFile(gctx, n)
+					}
+					if err != nil {
+						return fmt.Errorf("%s: %w", paths[i], err)
+					}
+					continue
+				}
 				sig, _, err := v.signature(n.obj, n.layers())
 				if err != nil {
 					return fmt.Errorf("%s: %w", paths[i], err)
@@ -516,11 +527,11 @@ func (v *Volume) salvageDir(ctx context.Context, n *node) (*node, error) {
 func (v *Volume) collect(root *node) error {
 	used := make(map[uint64]bool)
 	eachFile(root, "", func(_ string, n *node) error {
-		n.objects(func(id uint64) { used[id] = true })
+		n.objects(func(id, size uint64) { used[objectOf(id)] = true })
 		return nil
 	})
 	for id := range v.stage.objects() {
-		used[id] = true
+		used[objectOf(id)] = true
 	}
 	last, removed := uint64(0), 0
 	err := v.store.list(func(shard int, name string) error {
@@ -542,7 +553,19 @@ func (v *Volume) collect(root *node) error {
 		v.log.Info("removed what an unfinished run left", "objects", removed)
 	}
 	v.store.next.Store(last)
-	return nil
+	// What is in packs is accounted for.
+	err = eachFile(root, "", func(path string, n *node) error {
+		if err := v.keepPacked(n.obj, n.size); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return nil
+	})
+	for _, f := range v.stage.files {
+		if err == nil {
+			err = v.keepPacked(f.obj, f.size)
+		}
+	}
+	return err
 }
 
 // newVolume makes a new volume, whose log gets the given number.

@@ -63,7 +63,7 @@ func (v *Volume) sealContents(ctx context.Context, touched []*inode) (_ []*seale
 			for _, s := range list {
 				if s.apart {
 					for _, id := range s.fresh {
-						v.reap(id)
+						v.reap(id, s.size)
 					}
 				}
 			}
@@ -108,6 +108,9 @@ func (v *Volume) sealFile(ctx context.Context, in *inode, names []nameRef, buf [
 	switch {
 	case f.own:
 		err = v.sealOwn(ctx, in, f, first, buf)
+	case f.fresh:
+		first.obj, first.size, first.hash, first.blocks = f.obj, in.size, f.sum, packedBlocks(in.size)
+		first.fresh = append(first.fresh, f.obj)
 	case f.over != nil:
 		err = v.sealOverlay(ctx, in, f, first)
 	default:
@@ -144,22 +147,50 @@ func (v *Volume) lockSealing(in *inode) (*inode, *file, error) {
 // sealOwn hashes an object of the run.
 func (v *Volume) sealOwn(ctx context.Context, in *inode, f *file, s *sealed, buf []byte) error {
 	s.obj = f.obj
-	fd := -1
-	if f.open != nil {
-		fd = f.open.plain.fd
-	} else {
-		var err error
-		if fd, err = v.store.openFd(f.obj, unix.O_RDONLY); err != nil {
-			return err
-		}
-		defer func() { unix.Close(fd) }()
+	fd, done, err := v.ownFd(f)
+	if err != nil {
+		return err
 	}
+	defer done()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	s.mtime = st.Mtim.Nano()
-	if f.open != nil && !f.open.served && f.open.writers > 0 {
+	survives := f.byKernel() && f.open.writers > 0 || f.scratch != nil && f.open == nil && !alone(f.scratch.fd)
+	if f.scratch != nil && st.Size <= packBelow {
+		return v.sealSmall(in, f, s, buf, survives)
+	}
+	if f.scratch != nil && !survives {
+		id, linked, err := v.store.keep(fd)
+		if err != nil {
+			return err
+		}
+		v.step("scratch kept")
+		v.mu.Lock()
+		o := f.scratch
+		f.obj, f.scratch = id, nil
+		if linked && f.byKernel() && f.open.claim == 0 {
+			v.claims.live[id]++
+			f.open.claim = id
+		}
+		v.mu.Unlock()
+		if linked {
+			o.name(id)
+		}
+		o.put()
+		s.obj = id
+		if f.open == nil || !linked {
+			if fd, err = v.store.openFd(id, unix.O_RDONLY); err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+		}
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+	}
+	if survives {
 		v.log.Warn("a file is still open for writing after the run: what is written from now on is not part of the state", "name", in.name)
 		id, out, err := v.store.create()
 		if err != nil {
@@ -183,7 +214,6 @@ func (v *Volume) sealOwn(ctx context.Context, in *inode, f *file, s *sealed, buf
 	}
 	s.size = uint64(st.Size)
 	var values []digest.Hash
-	var err error
 	if s.hash, values, err = statefs.HashContent(ctx, fdReader(fd), s.size, buf); err != nil {
 		return err
 	}
@@ -195,6 +225,30 @@ func (v *Volume) sealOwn(ctx context.Context, in *inode, f *file, s *sealed, buf
 	s.sig, s.blocks = sigOf(&st), blocksOf(&st)
 	return nil
 }
+
+// sealSmall moves a small content to a pack.
+func (v *Volume) sealSmall(in *inode, f *file, s *sealed, buf []byte, survives bool) error {
+	p, err := v.packScratch(f.scratch.fd, buf)
+	if err != nil {
+		return err
+	}
+	s.obj, s.size, s.hash, s.blocks, s.mtime = p.obj, p.size, p.hash, packedBlocks(p.size), p.st.Mtim.Nano()
+	s.fresh = append(s.fresh, p.obj)
+	if survives {
+		v.log.Warn("a file is still open for writing after the run: what is written from now on is not part of the state", "name", in.name)
+		s.apart = true
+		return nil
+	}
+	v.mu.Lock()
+	o := f.scratch
+	f.scratch, f.own, f.fresh, f.obj, f.sum = nil, false, true, p.obj, p.hash
+	in.learn(&p.st)
+	v.mu.Unlock()
+	o.put()
+	return nil
+}
+
+func packedBlocks(size uint64) uint32 { return uint32((size + blockSize - 1) / blockSize) }
 
 func (v *Volume) keepValues(id uint64, sd *side) error {
 	v.step("before group values are written")
@@ -298,6 +352,9 @@ func (v *Volume) signature(obj uint64, lay []*layer) (sig uint64, blocks uint32,
 		blocks += blocksOf(&st)
 		return nil
 	}
+	if packed(obj) {
+		return 0, 0, nil
+	}
 	if obj != 0 {
 		if err := add(obj); err != nil {
 			return 0, 0, err
@@ -346,6 +403,25 @@ func (v *Volume) sealCopy(from *sealed) (*sealed, error) {
 		s.obj, s.sig = 0, 0
 		return &s, nil
 	}
+	if from.size <= packBelow {
+		data := make([]byte, from.size)
+		c, err := v.openContent(from.obj, from.lay, from.size)
+		if err == nil {
+			err = c.read(len(c.over), data, 0)
+			c.close()
+		}
+		if err == nil && digest.Sum(data) != from.hash {
+			err = statefs.ErrDamaged
+		}
+		if err != nil {
+			return nil, err
+		}
+		if s.obj, err = v.pack(data); err != nil {
+			return nil, err
+		}
+		s.sig, s.fresh = 0, []uint64{s.obj}
+		return &s, nil
+	}
 	id, fd, err := v.store.create()
 	if err != nil {
 		return nil, err
@@ -371,7 +447,7 @@ func (v *Volume) sealCopy(from *sealed) (*sealed, error) {
 		}
 	}
 	if err != nil {
-		v.reap(id)
+		v.reap(id, 0)
 		return nil, err
 	}
 	s.sig, s.blocks = sigOf(&st), blocksOf(&st)
@@ -435,12 +511,15 @@ func (v *Volume) sealTree(contents []*sealed, ch *Changes) error {
 // rewritten as it was. The caller holds mu.
 func (v *Volume) keepBase(in *inode, s *sealed, base *node) {
 	f := in.file
-	if f == nil || !f.own || f.open != nil || !f.io.TryLock() {
+	if f == nil || !f.own && !f.fresh || f.open != nil || !f.io.TryLock() {
 		return
 	}
 	defer f.io.Unlock()
-	v.reap(f.obj)
-	f.obj, f.lay, f.own = base.obj, base.layers(), false
+	v.reap(f.obj, s.size)
+	if f.scratch != nil {
+		f.scratch.put()
+	}
+	f.obj, f.lay, f.own, f.fresh, f.scratch = base.obj, base.layers(), false, false, nil
 	s.obj, s.lay, s.sig, s.blocks = base.obj, base.layers(), base.sig, base.blocks
 }
 

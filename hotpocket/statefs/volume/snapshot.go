@@ -130,7 +130,7 @@ func (s *Snapshot) Open(file *Node) (*SnapFile, error) {
 	}
 	v := s.v
 	f := &SnapFile{v: v}
-	if n.obj != 0 && len(n.layers()) == 0 && v.cfg.Passthrough {
+	if n.obj != 0 && !packed(n.obj) && len(n.layers()) == 0 && v.cfg.Passthrough {
 		v.mu.Lock()
 		// What the kernel has open for the working tree may become the run's.
 		if v.claims.live[n.obj] == 0 {

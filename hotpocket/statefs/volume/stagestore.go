@@ -63,7 +63,7 @@ func (v *Volume) openStage(root *node, trusted bool) error {
 	}
 	used := make(map[uint64]bool)
 	eachFile(root, "", func(_ string, n *node) error {
-		n.objects(func(id uint64) { used[id] = true })
+		n.objects(func(id, _ uint64) { used[id] = true })
 		return nil
 	})
 	size, _, err := readRecords(s.f, false, func(kind byte, p []byte, end int64) error {
@@ -110,7 +110,12 @@ func (v *Volume) openStage(root *node, trusted bool) error {
 	}
 	for h, f := range s.files {
 		var st unix.Stat_t
-		good := v.store.stat(f.obj, &st) == nil && uint64(st.Size) == f.size
+		good := false
+		if packed(f.obj) {
+			good = v.holds(f.obj, f.size) == nil
+		} else {
+			good = v.store.stat(f.obj, &st) == nil && uint64(st.Size) == f.size
+		}
 		if good && !trusted {
 			good = v.proveFile(context.Background(), &node{obj: f.obj, size: f.size, hash: h}) == nil
 		}
@@ -127,14 +132,14 @@ func (s *stageStore) reset() {
 	s.parts = make(map[digest.Hash]stageFile)
 }
 
-// objects returns the objects that are kept for a Staging.
-func (s *stageStore) objects() map[uint64]bool {
-	m := make(map[uint64]bool)
+// objects returns the objects that are kept for a Staging, with their sizes.
+func (s *stageStore) objects() map[uint64]uint64 {
+	m := make(map[uint64]uint64)
 	for _, f := range s.files {
-		m[f.obj] = true
+		m[f.obj] = f.size
 	}
 	for _, f := range s.parts {
-		m[f.obj] = true
+		m[f.obj] = f.size
 	}
 	return m
 }
@@ -219,9 +224,9 @@ func (s *stageStore) node(h digest.Hash) ([]byte, error) {
 func (s *stageStore) clear(v *Volume, taken map[uint64]bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id := range s.objects() {
+	for id, size := range s.objects() {
 		if !taken[id] {
-			v.reap(id)
+			v.reap(id, size)
 		}
 	}
 	s.reset()

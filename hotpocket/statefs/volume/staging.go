@@ -159,16 +159,11 @@ func (s *Staging) PutFile(hash digest.Hash, data []byte) error {
 	if have {
 		return nil
 	}
-	id, fd, err := s.v.store.create()
-	if err != nil {
-		return fmt.Errorf("stage a file: %w", err)
+	if len(data) > packBelow {
+		return fmt.Errorf("stage a file: %d bytes are more than one group", len(data))
 	}
-	_, err = pwrite(fd, data, 0)
-	if e := unix.Close(fd); err == nil {
-		err = e
-	}
+	id, err := s.v.pack(data)
 	if err != nil {
-		s.v.reap(id)
 		return fmt.Errorf("stage a file: %w", err)
 	}
 	s.v.step("fetched file written")
@@ -185,7 +180,7 @@ func (s *Staging) arrived(hash digest.Hash, f stageFile, part bool) error {
 	}
 	if old, ok := s.s.files[hash]; ok {
 		if old.obj != f.obj {
-			s.v.reap(f.obj) // two have fetched it
+			s.v.reap(f.obj, f.size) // two have fetched it
 		}
 		return nil
 	}
@@ -260,7 +255,7 @@ func (sf *StagedFile) open(ctx context.Context, path string, before *StagedFile)
 			return err
 		}
 		if err := unix.Ftruncate(sf.fd, int64(sf.size)); err != nil {
-			v.reap(sf.obj)
+			v.reap(sf.obj, 0)
 			return err
 		}
 		st.mu.Lock()
@@ -475,8 +470,8 @@ type builder struct {
 	ctx   context.Context
 	local *localIndex
 	now   int64
-	taken map[uint64]bool // staged objects that are part of the new tree
-	fresh []uint64        // objects made on the way
+	taken map[uint64]bool   // staged objects that are part of the new tree
+	fresh map[uint64]uint64 // objects made on the way, and their sizes
 	buf   []byte
 }
 
@@ -490,11 +485,11 @@ func (s *Staging) change(ctx context.Context, next statefs.Version, patch []byte
 	if v.run != nil {
 		return statefs.ErrBusy
 	}
-	b := &builder{s: s, ctx: ctx, local: s.index(), now: now(), taken: make(map[uint64]bool)}
+	b := &builder{s: s, ctx: ctx, local: s.index(), now: now(), taken: make(map[uint64]bool), fresh: make(map[uint64]uint64)}
 	defer func() {
 		if err != nil {
-			for _, id := range b.fresh {
-				v.reap(id)
+			for id := range b.fresh {
+				v.reap(id, b.fresh[id])
 			}
 		}
 	}()
@@ -526,14 +521,14 @@ func (s *Staging) change(ctx context.Context, next statefs.Version, patch []byte
 	// The fetched objects belong to the version from here on.
 	used := make(map[uint64]bool)
 	eachFile(root, "", func(_ string, n *node) error {
-		n.objects(func(id uint64) { used[id] = true })
+		n.objects(func(id, _ uint64) { used[id] = true })
 		return nil
 	})
 	var dead []corpse
 	eachFile(old.root, "", func(_ string, n *node) error {
-		n.objects(func(id uint64) {
+		n.objects(func(id, size uint64) {
 			if !used[id] {
-				dead = append(dead, corpse{id, old.ord + 1})
+				dead = append(dead, corpse{id, size, old.ord + 1})
 			}
 		})
 		return nil
@@ -736,6 +731,9 @@ func (b *builder) content(n *node) error {
 		n.obj = f.obj
 		var err error
 		n.sig, n.blocks, err = v.signature(n.obj, nil)
+		if packed(n.obj) {
+			n.blocks = packedBlocks(n.size)
+		}
 		return err
 	}
 	// Somebody else has the object: a further file gets a copy.
@@ -751,7 +749,9 @@ func (b *builder) content(n *node) error {
 	if err != nil {
 		return err
 	}
-	b.fresh = append(b.fresh, c.fresh...)
+	for _, id := range c.fresh {
+		b.fresh[id] = c.size
+	}
 	n.obj, n.sig, n.blocks = c.obj, c.sig, c.blocks
 	return nil
 }

@@ -160,6 +160,10 @@ type object struct {
 	fd int
 	// also is a further descriptor to be closed with it, or 0.
 	also int
+	// pool is where a scratch goes when it is no longer used; it has no number.
+	pool *scratches
+	// alone: it is known that nobody else has the scratch open.
+	alone bool
 }
 
 // get opens an object or takes part in its being open. write asks for a
@@ -193,15 +197,43 @@ func (s *store) adopt(id uint64, fd int) *object {
 	return o
 }
 
+// share takes part in an object's being open.
+func (o *object) share() *object {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	o.refs++
+	return o
+}
+
+// name makes a scratch the object that it was linked as.
+func (o *object) name(id uint64) {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	o.id, o.pool = id, nil
+	o.s.open[id] = o
+}
+
+// scratch reports whether the object is one without a name.
+func (o *object) scratch() bool {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	return o.pool != nil
+}
+
 // put ends a use of an open object.
 func (o *object) put() {
 	o.s.mu.Lock()
 	o.refs--
 	last := o.refs == 0
-	if last {
+	pool := o.pool
+	if last && pool == nil {
 		delete(o.s.open, o.id)
 	}
 	o.s.mu.Unlock()
+	if last && pool != nil {
+		pool.recycle(o.fd, o.alone)
+		return
+	}
 	if last {
 		unix.Close(o.fd)
 		if o.also != 0 {

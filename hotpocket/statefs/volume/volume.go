@@ -57,10 +57,11 @@ type Volume struct {
 	dead        []corpse
 	stage       *stageStore
 
-	sweep sweeper
-	flush flusher
-	fold  folder
-	pool  pool
+	sweep   sweeper
+	flush   flusher
+	fold    folder
+	packs   packs
+	scratch scratches
 }
 
 // version is an agreed version.
@@ -81,6 +82,7 @@ type version struct {
 // corpse is an object that versions from died on do not need.
 type corpse struct {
 	id   uint64
+	size uint64
 	died uint64
 }
 
@@ -138,6 +140,7 @@ func Open(ctx context.Context, cfg Config) (_ *Volume, err error) {
 		v.boot = statefs.BootID()
 	}
 	v.sweep.start(v)
+	v.scratch.start(v)
 	if err := v.recover(ctx); err != nil {
 		return nil, err
 	}
@@ -151,7 +154,6 @@ func Open(ctx context.Context, cfg Config) (_ *Volume, err error) {
 	}
 	v.fold.start(v)
 	v.flush.start(v)
-	v.pool.start(v)
 	return v, nil
 }
 
@@ -161,10 +163,11 @@ func (v *Volume) note(kind byte, payload []byte) error {
 }
 
 func (v *Volume) release() {
-	v.pool.stop(v)
 	v.flush.stop()
 	v.fold.stop()
 	v.sweep.stop()
+	v.scratch.close()
+	v.packs.close()
 	if v.stage != nil && v.stage.f != nil {
 		if err := v.stage.close(); err != nil {
 			v.log.Warn("cannot keep what was fetched", "error", err)
@@ -336,7 +339,7 @@ func (v *Volume) forgetVersions() {
 	for _, c := range v.dead {
 		needed := false
 		for _, k := range v.kept {
-			if k.ord < c.died && c.id <= k.lastObj {
+			if k.ord < c.died && (packed(c.id) || c.id <= k.lastObj) {
 				needed = true
 				break
 			}
@@ -344,7 +347,7 @@ func (v *Volume) forgetVersions() {
 		if needed {
 			still = append(still, c)
 		} else {
-			v.reap(c.id)
+			v.reap(c.id, c.size)
 		}
 	}
 	v.dead = still
@@ -366,6 +369,7 @@ func (v *Volume) Begin(ctx context.Context, seq uint64) error {
 		return fmt.Errorf("begin run %d: %w", seq, statefs.ErrBusy)
 	}
 	v.run = &run{id: v.runID.Add(1), seq: seq}
+	v.scratch.wake()
 	v.writable = true
 	v.open4Writing.Store(true)
 	return nil
@@ -526,11 +530,11 @@ func (v *Volume) Commit(ctx context.Context, patch []byte) error {
 		if base := in.undo.base; base != nil && base != in.n || in.nlink == 0 && base != nil {
 			now := make(map[uint64]bool)
 			if in.nlink > 0 {
-				in.n.objects(func(id uint64) { now[id] = true })
+				in.n.objects(func(id, _ uint64) { now[id] = true })
 			}
-			base.objects(func(id uint64) {
+			base.objects(func(id, size uint64) {
 				if !now[id] {
-					dead = append(dead, corpse{id, died})
+					dead = append(dead, corpse{id, size, died})
 				}
 			})
 		}
@@ -554,6 +558,7 @@ func (v *Volume) settle(r *run, dead []corpse) {
 				delete(v.live, in.ino)
 				delete(v.hot, in.ino)
 			}
+			v.gone(in)
 			in.undo = nil
 			continue
 		}
@@ -587,7 +592,11 @@ func (v *Volume) settle(r *run, dead []corpse) {
 // settle makes what is known of a content that of the version. io and mu are
 // held.
 func (f *file) settle(in *inode) {
-	f.obj, f.lay, f.own, f.changed = in.n.obj, in.n.layers(), false, false
+	f.obj, f.lay, f.own, f.changed, f.fresh = in.n.obj, in.n.layers(), false, false, false
+	if o := f.scratch; o != nil {
+		f.scratch = nil
+		o.put()
+	}
 	if f.open == nil {
 		in.file = nil
 	}
@@ -617,7 +626,7 @@ func (v *Volume) settleBusy(in *inode) {
 	if o != nil {
 		o.close()
 		if in.n.top() != o.obj {
-			v.reap(o.obj) // opened for writing, but not written
+			v.reap(o.obj, 0) // opened for writing, but not written
 		}
 	}
 }
@@ -655,8 +664,9 @@ func (v *Volume) rollback() (ch Changes, err error) {
 		v.step("undone record written")
 	}
 	var survivors []*inode
+	given := make(map[uint64]bool) // objects that are being removed already
 	for _, in := range touched {
-		if f := in.file; f != nil && v.detach(in, f) && in.undo.base != nil {
+		if f := in.file; f != nil && v.detach(in, f, given) && in.undo.base != nil {
 			survivors = append(survivors, in)
 		}
 	}
@@ -672,11 +682,11 @@ func (v *Volume) rollback() (ch Changes, err error) {
 		}
 		old := make(map[uint64]bool, 2)
 		if u.base != nil {
-			u.base.objects(func(id uint64) { old[id] = true })
+			u.base.objects(func(id, _ uint64) { old[id] = true })
 		}
-		in.n.objects(func(id uint64) {
-			if !old[id] {
-				v.reap(id)
+		in.n.objects(func(id, size uint64) {
+			if !old[id] && !given[id] {
+				v.reap(id, size)
 			}
 		})
 		in.undo = nil
@@ -698,10 +708,10 @@ func (v *Volume) rollback() (ch Changes, err error) {
 
 // detach takes the changed content of a file away. It returns whether somebody
 // still has it open.
-func (v *Volume) detach(in *inode, f *file) bool {
+func (v *Volume) detach(in *inode, f *file, given map[uint64]bool) bool {
 	f.io.Lock()
 	defer f.io.Unlock()
-	if !f.own && f.over == nil {
+	if !f.own && f.over == nil && !f.fresh {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		f.changed = false
@@ -712,18 +722,24 @@ func (v *Volume) detach(in *inode, f *file) bool {
 	}
 	v.mu.Lock()
 	open := f.open != nil
-	o, own := f.over, uint64(0)
-	if f.own {
+	o, own, scratch := f.over, uint64(0), f.scratch
+	if f.own || f.fresh {
 		own = f.obj
 	}
-	in.file, f.open, f.over, f.own = nil, nil, nil, false
+	size := in.size
+	in.file, f.open, f.over, f.own, f.fresh, f.scratch = nil, nil, nil, false, false, nil
 	v.mu.Unlock()
 	if own != 0 {
-		v.reap(own)
+		given[own] = true
+		v.reap(own, size)
+	}
+	if scratch != nil {
+		scratch.put()
 	}
 	if o != nil {
 		o.close()
-		v.reap(o.obj)
+		given[o.obj] = true
+		v.reap(o.obj, 0)
 	}
 	return open
 }
