@@ -62,6 +62,7 @@ type state struct {
 	PeerPort   int      `json:"peer_port"`
 	Roundtime  int      `json:"roundtime,omitempty"` // ms; 0: as the contract says
 	Threshold  int      `json:"threshold,omitempty"` // %; 0: as the contract says
+	Backend    string   `json:"backend,omitempty"`   // of the state; "": what this machine can have
 	Deployed   bool     `json:"deployed"`
 	Nodes      []record `json:"nodes"`
 }

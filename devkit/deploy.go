@@ -15,6 +15,8 @@ import (
 	"evernode/hotpocket/config"
 	"evernode/hotpocket/control"
 	"evernode/hotpocket/key"
+	"evernode/hotpocket/statefs/backend"
+	"evernode/hotpocket/statefs/remote"
 )
 
 // DeployOptions are the choices for a deployment. A zero value leaves a choice
@@ -25,6 +27,9 @@ type DeployOptions struct {
 	Threshold int // percent
 	UserPort  int // of node 1
 	PeerPort  int // of node 1
+	// Backend is how the nodes keep the state, fuse or dir. When nobody has ever
+	// said, it is fuse where this machine can have it.
+	Backend string
 }
 
 // Deploy puts the contract in the folder bundle on a cluster in the folder
@@ -105,6 +110,9 @@ func (o DeployOptions) check() error {
 	case o.Roundtime < 0 || o.Roundtime > time.Hour || (o.Roundtime > 0 && o.Roundtime < time.Millisecond):
 		return fmt.Errorf("--roundtime is %d; allowed: 1 to 3600000 (milliseconds)", o.Roundtime.Milliseconds())
 	}
+	if o.Backend != "" && o.Backend != backend.FUSE && o.Backend != backend.Dir {
+		return fmt.Errorf("--state-backend is %q; allowed: %s, %s", o.Backend, backend.FUSE, backend.Dir)
+	}
 	return errors.Join(port("--user-port", o.UserPort), port("--peer-port", o.PeerPort))
 }
 
@@ -125,6 +133,9 @@ func (c *Cluster) choices(o DeployOptions) error {
 	set(&c.state.PeerPort, o.PeerPort)
 	set(&c.state.Roundtime, int(o.Roundtime.Milliseconds()))
 	set(&c.state.Threshold, o.Threshold)
+	if o.Backend != "" {
+		c.state.Backend = o.Backend
+	}
 	u, p, n := c.state.UserPort, c.state.PeerPort, c.Size()
 	if u+n-1 > 65535 || p+n-1 > 65535 {
 		return fmt.Errorf("%d nodes from ports %d and %d on would need ports above 65535; choose lower ones with --user-port and --peer-port", n, u, p)
@@ -157,6 +168,9 @@ func (c *Cluster) deploy(ctx context.Context, b *bundle, o DeployOptions) error 
 		return err
 	}
 	if err := b.checkProgram(cfgs[0]); err != nil {
+		return err
+	}
+	if err := c.chooseBackend(ctx, cfgs); err != nil {
 		return err
 	}
 	if unknown := b.unknown(cfgs[0].Node); len(unknown) > 0 {
@@ -201,6 +215,31 @@ func (c *Cluster) deploy(ctx context.Context, b *bundle, o DeployOptions) error 
 	return c.awaitLedger(ctx, c.members(), 1)
 }
 
+// chooseBackend says how the nodes keep the state. A developer's machine that has
+// no FUSE, in a container for instance, does with the plain folder: here nobody
+// counts on its speed, and every deployment begins from the contract's files.
+func (c *Cluster) chooseBackend(ctx context.Context, cfgs []*config.Config) error {
+	kind := c.state.Backend
+	if kind == "" {
+		if cfgs[0].HPFS.Backend != backend.FUSE || cfgs[0].HPFS.Socket != "" {
+			return nil // as hp.cfg.override says
+		}
+		switch err := backend.Check(ctx, backend.FUSE, c.dir); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, remote.ErrUnavailable):
+			return fmt.Errorf("try the state's file system: %w", err)
+		default:
+			kind = backend.Dir
+			c.env.Report.Step(fmt.Sprintf("note: the state is kept in plain folders, which is slower: %v", err))
+		}
+	}
+	for _, cfg := range cfgs {
+		cfg.HPFS.Backend = kind
+	}
+	return nil
+}
+
 // identities loads the configuration of every node, and makes the nodes that
 // are not there yet.
 func (c *Cluster) identities() ([]*config.Config, error) {
@@ -241,6 +280,7 @@ func (c *Cluster) configure(cfgs []*config.Config, b *bundle) ([]*config.Config,
 		next := *cfg
 		next.Contract.ID = c.state.ContractID
 		next.Contract.Patch = fresh.Contract.Patch
+		next.HPFS.Backend = config.DefaultBackend // see chooseBackend
 		next.User.Port = c.state.UserPort + i
 		next.Mesh.Port = c.state.PeerPort + i
 		next.Mesh.KnownPeers = c.peersOf(i + 1)

@@ -205,6 +205,7 @@ func (c *Cluster) Spawn(ctx context.Context) (n int, err error) {
 			return err
 		}
 		cfg.User.Port, cfg.Mesh.Port = c.state.UserPort+n-1, c.state.PeerPort+n-1
+		cfg.HPFS.Backend = first.HPFS.Backend
 		if err := cfg.CreateIn(c.NodeDir(n), time.Now()); err != nil {
 			return err
 		}

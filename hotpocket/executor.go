@@ -428,7 +428,11 @@ func (e *executor) reach(ctx context.Context, t task) bool {
 	}
 	e.log.Info("fetching the agreed state", "ledger", t.Header.Height, "root", want.State.Short())
 	if err := e.n.fetchState(ctx, &t.Header); err != nil {
-		if ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+		case noRoom(err), errors.Is(err, remote.ErrGone):
+			e.trouble.is(e.log, "the agreed state could not be fetched yet", t.Header.Height, err)
+		default:
 			e.log.Warn("the agreed state could not be fetched yet", "root", want.State.Short(), "err", err)
 		}
 		return false

@@ -57,8 +57,7 @@ func openBackend(ctx context.Context, n *node, conf *config.Config, c statefs.Co
 	}
 	s, err := remote.Open(ctx, rc)
 	if errors.Is(err, remote.ErrUnavailable) && kind == backend.FUSE {
-		return nil, fmt.Errorf("%w. Run the node where it may mount: /dev/fuse must be there and the node be root (in a container: --device /dev/fuse --cap-add SYS_ADMIN), "+
-			"or fusermount3 be installed; or keep the state in a plain folder, slower but with the same results: --state-backend dir, or hpfs.backend in hp.cfg", err)
+		return nil, fmt.Errorf("%w. Or keep the state in a plain folder, slower but with the same results: --state-backend dir, or \"backend\": \"dir\" under hpfs in hp.cfg", err)
 	}
 	if err != nil {
 		return nil, err

@@ -107,6 +107,13 @@ func processesOf(t *testing.T, n int, bin string, change func(*config.Config)) (
 			change(conf)
 		}
 	})
+	return c, c.processes()
+}
+
+// processes starts all nodes of a cluster, each in a process of its own.
+func (c *cluster) processes() []*process {
+	t := c.t
+	t.Helper()
 	var ps []*process
 	for _, m := range c.nodes {
 		out, err := os.Create(filepath.Join(filepath.Dir(m.dir), filepath.Base(m.dir)+".log"))
@@ -133,7 +140,7 @@ func processesOf(t *testing.T, n int, bin string, change func(*config.Config)) (
 		}
 	})
 	c.inStep("ledgers close", 1, c.nodes...)
-	return c, ps
+	return ps
 }
 
 // Real processes are killed at random moments, some alone, some all at once,

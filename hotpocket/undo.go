@@ -72,9 +72,24 @@ func (e *executor) commit(ctx context.Context, f *finished) bool {
 			if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
 				return false
 			}
+			if noRoom(err) && e.waiting() == 0 {
+				// The result is still there; only room is missing.
+				e.trouble.is(e.log, "the confirmed result of a run cannot be kept yet", f.height, err)
+				select {
+				case <-ctx.Done():
+					return false
+				case <-time.After(wait):
+				}
+				wait = min(2*wait, retryMax)
+				continue
+			}
 			e.undo(ctx, run)
 			run = nil
-			e.trouble.is(e.log, "the confirmed result of a run is not there any more; the run is executed again", f.height, err)
+			what := "the confirmed result of a run is lost; the run is executed again"
+			if e.waiting() > 0 {
+				what = "the confirmed result of a run is lost; the agreed state is fetched"
+			}
+			e.trouble.is(e.log, what, f.height, err)
 		}
 		if e.waiting() > 0 {
 			return false // the others have it
@@ -115,24 +130,35 @@ const sayAgain = 30 * time.Second
 
 // trouble is what keeps the executor from its work.
 type trouble struct {
-	mu   sync.Mutex
-	text string
-	said time.Time
-	full string // the disk has no room
+	mu    sync.Mutex
+	text  string
+	class string // of what was logged last
+	said  time.Time
+	full  string // the disk has no room
 }
+
+func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // is notes a trouble and logs it, unless it is the one that was logged last.
 func (t *trouble) is(log *slog.Logger, what string, ledger uint64, err error) {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if noRoom(err) {
 		err = fmt.Errorf("%w: make room on the disk of contract_fs", err)
+	}
+	text := what + ": " + err.Error()
+	class := text
+	switch {
+	case noRoom(err):
+		class = "room: " + what
+	case errors.Is(err, remote.ErrGone):
+		class = "gone"
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text := what + ": " + err.Error()
-	if text == t.text && time.Since(t.said) < sayAgain {
+	t.text = text
+	if class == t.class && time.Since(t.said) < sayAgain {
 		return
 	}
-	t.text, t.said = text, time.Now()
+	t.class, t.said = class, time.Now()
 	attrs := []any{"err", err}
 	if ledger > 0 {
 		attrs = append(attrs, "ledger", ledger)
@@ -146,7 +172,7 @@ func (t *trouble) over(log *slog.Logger) {
 	defer t.mu.Unlock()
 	if t.text != "" {
 		log.Info("the contract's state works again", "was", t.text)
-		t.text = ""
+		t.text, t.class = "", ""
 	}
 }
 

@@ -119,6 +119,7 @@ id; the state and the ledgers of the contract before are removed.`,
 	flags.IntVar(&o.Threshold, "threshold", 0, "share of members that must agree in `PERCENT`, 50 to 100 (default 66, or what hp.cfg.override says)")
 	flags.IntVar(&o.UserPort, "user-port", 0, fmt.Sprintf("user `PORT` of node 1; node i has the i-1st after it (default %d)", devkit.DefaultUserPort))
 	flags.IntVar(&o.PeerPort, "peer-port", 0, fmt.Sprintf("peer `PORT` of node 1; node i has the i-1st after it (default %d)", devkit.DefaultPeerPort))
+	flags.StringVar(&o.Backend, "state-backend", "", "how the nodes keep the state: `fuse|dir` (default fuse where this machine has it)")
 	flags.BoolVar(&detach, "detach", false, "return when every node has closed its first ledger")
 	return cmd
 }

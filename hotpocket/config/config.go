@@ -42,8 +42,10 @@ const (
 	DefaultLedgersPerRoundtime = 10
 	// DefaultMaxMessage is what a message size limit of 0 stands for, in bytes.
 	DefaultMaxMessage = 5 << 20
-	// DefaultBackend is how the state is kept when nothing is said.
-	DefaultBackend = "dir"
+	// DefaultBackend is how the state is kept when nothing is said. A node that
+	// cannot have it does not take the other by itself: to change over costs a
+	// copy of the state, and the speed that the operator counts on.
+	DefaultBackend = "fuse"
 	// MaxFileSize bounds hp.cfg, patch.cfg and hp.cfg.override, in bytes.
 	MaxFileSize = 4 << 20
 	// BinPathPlaceholder is what a new hp.cfg has in place of a contract.

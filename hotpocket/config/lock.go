@@ -36,8 +36,9 @@ func (e *InUseError) Error() string {
 // own program.
 const relicTime = 2 * time.Second
 
-// ended reports whether a process that the kernel named is gone.
-func ended(pid int) bool { return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+// ended reports whether a process that the kernel named is gone; so is one that it
+// names no more.
+func ended(pid int) bool { return pid <= 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
 // Acquire takes the lock on a node's folder, or returns an *InUseError. The
 // lock is on the folder itself, so it leaves no file behind, outlives every

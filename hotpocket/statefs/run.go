@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"evernode/internal/digest"
@@ -247,6 +248,27 @@ func (r *run) wait(ctx context.Context) error {
 	}
 }
 
+// again begins the copying anew for the next Commit: that there was no room for
+// it may pass, and what the run left is still in the working folder.
+func (r *run) again() {
+	for _, name := range r.objects {
+		if err := removeAt(r.d.objects, name); err != nil {
+			r.d.log.Warn("cannot remove a spare copy", "error", err)
+		}
+	}
+	r.objects, r.copyErr = nil, nil
+	r.d.mu.Lock()
+	v, staging := r.d.agreed, r.d.staging
+	r.d.mu.Unlock()
+	if staging == nil {
+		// What was fetched for a state that this run has made needless.
+		if err := os.RemoveAll(filepath.Join(r.d.paths.store, "sync")); err != nil {
+			r.d.log.Warn("cannot remove what was fetched", "error", err)
+		}
+	}
+	r.prepare(v)
+}
+
 // Commit implements Run.
 func (r *run) Commit(ctx context.Context) error {
 	r.mu.Lock()
@@ -263,6 +285,9 @@ func (r *run) Commit(ctx context.Context) error {
 		return fmt.Errorf("commit run %d: it has not ended", r.seq)
 	}
 	if err := r.wait(ctx); err != nil {
+		if ctx.Err() == nil && !errors.Is(err, ErrChanged) {
+			r.again()
+		}
 		return fmt.Errorf("commit run %d: %w", r.seq, err)
 	}
 	d.settling.Lock()

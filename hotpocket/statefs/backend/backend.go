@@ -51,6 +51,24 @@ func openFUSE(ctx context.Context, cfg statefs.Config) (statefs.State, error) {
 	return s, nil
 }
 
+// Check tries whether this machine can have a kind of state, in a folder of its
+// own below dir, which is removed again. remote.ErrUnavailable says that it
+// cannot.
+func Check(ctx context.Context, kind, dir string) (err error) {
+	tmp, err := os.MkdirTemp(dir, "probe-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, statefs.Release(tmp), os.RemoveAll(tmp))
+	}()
+	s, err := Open(ctx, kind, statefs.Config{Dir: tmp})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
 // refuseVolume keeps the plain folder from starting beside a state that FUSE
 // has kept: it would begin from an older state, or from none.
 func refuseVolume(dir string) error {

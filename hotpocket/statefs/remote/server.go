@@ -139,7 +139,8 @@ func Serve(ctx context.Context, l net.Listener, o Options) (err error) {
 
 // ServeConn answers the one node at the other end of conn, and closes the state
 // and conn when it is done: the node has closed the state, its connection has
-// ended, or ctx has.
+// ended, or ctx has. That the state cannot be opened is told to the node and no
+// error here.
 func ServeConn(ctx context.Context, conn net.Conn, o Options) error {
 	s := newServer(o)
 	defer conn.Close()
@@ -148,10 +149,19 @@ func ServeConn(ctx context.Context, conn net.Conn, o Options) error {
 		return err
 	}
 	err = s.session(ctx, f, h)
+	var told *openError
+	if errors.As(err, &told) {
+		err = nil
+	}
 	// An open run is not undone here: the next start does that, and it may know
 	// that a run that has ended was confirmed.
 	return errors.Join(err, s.closeState())
 }
+
+// openError is why a state could not be opened, which its node has been told.
+type openError struct{ error }
+
+func (e *openError) Unwrap() error { return e.error }
 
 type greeting struct {
 	Hello
@@ -284,7 +294,7 @@ func (s *server) session(ctx context.Context, f *framer, h greeting) error {
 	defer cancel()
 	if err := s.open(ctx, h.Hello); err != nil {
 		refuse(f, h.id, err)
-		return err
+		return &openError{err}
 	}
 	ss := &session{
 		s: s, f: f, log: s.log, state: s.state,
