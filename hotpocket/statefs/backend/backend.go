@@ -4,15 +4,17 @@
 //
 // The state's process calls it, through package remote, and the commands that
 // want to know what this machine can do. It holds nothing itself.
+//
+// Who changes the kind keeps the state: package mount takes over a plain folder,
+// and this package writes what FUSE has kept into a plain folder, which needs no
+// FUSE. Either copies the state once.
 package backend
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"evernode/hotpocket/statefs"
 	"evernode/hotpocket/statefs/mount"
@@ -32,10 +34,7 @@ func Open(ctx context.Context, kind string, cfg statefs.Config) (statefs.State, 
 	case FUSE:
 		return openFUSE(ctx, cfg)
 	case Dir:
-		if err := refuseVolume(cfg.Dir); err != nil {
-			return nil, err
-		}
-		return statefs.OpenDir(ctx, cfg)
+		return openDir(ctx, cfg)
 	}
 	return nil, fmt.Errorf("there is no state backend %q; choose %s or %s", kind, FUSE, Dir)
 }
@@ -67,19 +66,4 @@ func Check(ctx context.Context, kind, dir string) (err error) {
 		return err
 	}
 	return s.Close()
-}
-
-// refuseVolume keeps the plain folder from starting beside a state that FUSE
-// has kept: it would begin from an older state, or from none.
-func refuseVolume(dir string) error {
-	volume := filepath.Join(dir, "store", "volume")
-	_, err := os.Lstat(volume)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("the state in %s was kept by the fuse backend, and only that can read it: go on with --state-backend fuse, "+
-		"or move %s away, and this node fetches the state from the other members", dir, dir)
 }
