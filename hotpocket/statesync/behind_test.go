@@ -58,7 +58,7 @@ func manyFiles(t testing.TB, folders, each, size int) func(dir string) {
 func TestLittleIsFetchedByANodeThatIsALittleBehind(t *testing.T) {
 	const mb = 1 << 20
 	big := func(t testing.TB) func(string) {
-		return func(dir string) { writeRandom(t, dir+"/big", 64*mb, 1) }
+		return func(dir string) { writeRandom(t, dir+"/big", 24*mb, 1) }
 	}
 	in := func(t testing.TB, name string, f func(f *os.File, rng *rand.Rand)) {
 		file, err := os.OpenFile(name, os.O_RDWR, 0)
@@ -78,16 +78,16 @@ func TestLittleIsFetchedByANodeThatIsALittleBehind(t *testing.T) {
 	}{
 		"scattered 4 KiB in a large file": {big(t), func(dir string) {
 			in(t, dir+"/big", func(f *os.File, rng *rand.Rand) {
-				for range 64 * mb / 100 / 4096 {
-					f.WriteAt(randomBytes(rng.Uint64(), 4096), rng.Int64N(64*mb/4096)*4096)
+				for range 24 * mb / 100 / 4096 {
+					f.WriteAt(randomBytes(rng.Uint64(), 4096), rng.Int64N(24*mb/4096)*4096)
 				}
 			})
 		}},
 		"a stretch of a large file": {big(t), func(dir string) {
-			in(t, dir+"/big", func(f *os.File, _ *rand.Rand) { f.WriteAt(randomBytes(1, 64*mb/100), 5*mb+77) })
+			in(t, dir+"/big", func(f *os.File, _ *rand.Rand) { f.WriteAt(randomBytes(1, 24*mb/100), 5*mb+77) })
 		}},
 		"a large file grows": {big(t), func(dir string) {
-			in(t, dir+"/big", func(f *os.File, _ *rand.Rand) { f.WriteAt(randomBytes(1, 64*mb/100), 64*mb) })
+			in(t, dir+"/big", func(f *os.File, _ *rand.Rand) { f.WriteAt(randomBytes(1, 24*mb/100), 24*mb) })
 		}},
 		"files of a large folder": {manyFiles(t, 1, 5000, 1024), func(dir string) { rewrite(t, dir, 1, 5000, 50, 1024) }},
 		"files of many folders":   {manyFiles(t, 50, 100, 1024), func(dir string) { rewrite(t, dir, 50, 100, 50, 1024) }},

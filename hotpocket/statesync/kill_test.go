@@ -72,7 +72,7 @@ func TestChild(t *testing.T) {
 // A node is killed in the middle of a large file, twice. What it had fetched is
 // not fetched again.
 func TestKilledInTheMiddle(t *testing.T) {
-	const size = 96 << 20
+	const size = 80 << 20
 	src := newNode(t, func(dir string) { writeRandom(t, dir+"/large", size, 7) })
 	served := &counted{Source: src.Dir, at: make(chan struct{}, 1)}
 	k, err := key.Generate()

@@ -218,12 +218,12 @@ func TestMemoryDoesNotGrowWithTheState(t *testing.T) {
 		return peak - min(before, peak), waiting
 	}
 	small, _ := measure(newVast(10, 1000, 64))
-	large, waiting := measure(newVast(150, 2000, 8192))
-	t.Logf("live memory %d KiB for a small state, %d KiB for one of 300,000 files and 700 MB; at most %d pieces known to be missing", small>>10, large>>10, waiting)
+	large, waiting := measure(newVast(100, 2000, 4096))
+	t.Logf("live memory %d KiB for a small state, %d KiB for one of 200,000 files and 390 MB; at most %d pieces known to be missing", small>>10, large>>10, waiting)
 	if waiting > 2*maxQueue {
 		t.Errorf("%d pieces were known to be missing at a time", waiting)
 	}
-	if large > 112<<20 {
+	if large > 64<<20 {
 		t.Errorf("a large state takes %d bytes", large)
 	}
 }

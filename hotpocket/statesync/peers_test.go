@@ -1,6 +1,7 @@
 package statesync
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -302,7 +303,8 @@ func TestTurnsAreFair(t *testing.T) {
 	for range 14 {
 		got = append(got, (<-order)[1])
 	}
-	if want := []byte{2, 1, 2, 1, 2, 1, 2, 1}; string(got[:len(want)]) != string(want) && string(got[:8]) != string([]byte{2, 2, 1, 2, 1, 2, 1, 1}) {
+	// Both get as much while both ask.
+	if n := bytes.Count(got[:8], []byte{2}); n != 4 {
 		t.Errorf("order %v", got)
 	}
 	for {

@@ -1,6 +1,7 @@
 package statesync
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -120,6 +121,11 @@ func (s *Server) Serve(ctx context.Context, from key.Public, request []byte) ([]
 		}
 	}
 	sent = len(reply)
+	if sent < softReply/8 { // not worth holding on to a large buffer until it has left
+		short := bytes.Clone(reply)
+		s.Recycle(reply)
+		reply = short
+	}
 	return reply, nil
 }
 

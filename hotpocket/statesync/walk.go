@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	// maxFlight bounds the bytes of answers that are under way or being stored.
-	maxFlight = 24 << 20
+	// maxFlight and maxReplies bound the bytes and the number of answers that are
+	// under way or being stored.
+	maxFlight  = 24 << 20
+	maxReplies = 64
 	// tickEvery is how often slow requests and the progress are looked at.
 	tickEvery = 50 * time.Millisecond
 	// switchAttempts bounds how often a state that looked complete is found
@@ -438,7 +440,7 @@ func (w *walk) hurry() {
 func (w *walk) dispatch(ctx context.Context) {
 	if w.queue.len() > 0 {
 		known := w.c.cfg.Peers()
-		for w.queue.len() > 0 && len(w.requests) < w.c.cfg.InFlight && w.flight < maxFlight {
+		for w.queue.len() > 0 && len(w.requests) < w.c.cfg.InFlight && w.flight < maxFlight && w.working < maxReplies {
 			id, p := w.board.choose(known)
 			if p == nil {
 				break
