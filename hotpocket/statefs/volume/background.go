@@ -15,21 +15,34 @@ type sweeper struct {
 	more    *sync.Cond
 	list    []corpse
 	stopped bool
+	busy    bool
+	idle    *sync.Cond
 	done    chan struct{}
 }
 
+// wait waits until everything is removed that is to be removed by now.
+func (s *sweeper) wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for (len(s.list) > 0 || s.busy) && !s.stopped {
+		s.idle.Wait()
+	}
+}
+
 func (s *sweeper) start(v *Volume) {
-	s.more = sync.NewCond(&s.mu)
+	s.more, s.idle = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
 		for {
 			s.mu.Lock()
+			s.busy = false
+			s.idle.Broadcast()
 			for len(s.list) == 0 && !s.stopped {
 				s.more.Wait()
 			}
 			list := s.list
-			s.list = nil
+			s.list, s.busy = nil, true
 			s.mu.Unlock()
 			if len(list) == 0 {
 				return
@@ -56,6 +69,7 @@ func (s *sweeper) stop() {
 	s.mu.Lock()
 	s.stopped = true
 	s.more.Signal()
+	s.idle.Broadcast()
 	s.mu.Unlock()
 	<-s.done
 }
@@ -168,6 +182,7 @@ func (v *Volume) flushOnce() error {
 		return err
 	}
 	v.step("log flushed")
+	v.tlog.keepReserve()
 	if err := v.note(recDurable, appendOffset(offset)); err != nil {
 		return err
 	}

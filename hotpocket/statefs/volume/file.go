@@ -790,9 +790,9 @@ func (h *File) Close() error {
 			close(s.gone)
 		}
 	}
-	if h.run != 0 && s.writers == 0 && v.writersGone != nil {
-		close(v.writersGone)
-		v.writersGone = nil
+	if last && v.lastClosed != nil {
+		close(v.lastClosed)
+		v.lastClosed = nil
 	}
 	v.mu.Unlock()
 	if plain != nil {

@@ -254,12 +254,25 @@ func (v *Volume) packIdle(in *inode) {
 	v.mu.Lock()
 	f.resting = false
 	v.mu.Unlock()
-	if f.scratch == nil || f.open != nil || !alone(f.scratch.fd) {
-		return // End sees to it
+	if f.scratch == nil || f.open != nil {
+		return
 	}
-	p, err := v.packScratch(f.scratch.fd, nil)
-	if err != nil || p.obj == 0 && p.size > 0 {
-		return // too large, or the disk is full: as above
+	var p packedContent
+	var err error
+	if small := alone(f.scratch.fd); small {
+		p, err = v.packScratch(f.scratch.fd, nil)
+	} else {
+		p.size = 1 // still mapped by somebody: it cannot move
+	}
+	if err == nil && p.obj == 0 && p.size > 0 {
+		_, err = v.keepScratch(in, f)
+		p.obj = 0
+		if err == nil {
+			return
+		}
+	}
+	if err != nil {
+		return // the disk is full: End tries again and tells
 	}
 	v.mu.Lock()
 	if in.file != f || in.nlink == 0 {
@@ -273,6 +286,29 @@ func (v *Volume) packIdle(in *inode) {
 	v.mu.Unlock()
 	o.alone = true
 	o.put()
+}
+
+// keepScratch makes the scratch of a file an object, where its content stays. io
+// is held for writing. moved says that it took a copy.
+func (v *Volume) keepScratch(in *inode, f *file) (moved bool, err error) {
+	o := f.scratch
+	id, linked, err := v.store.keep(o.fd)
+	if err != nil {
+		return false, err
+	}
+	v.step("scratch kept")
+	v.mu.Lock()
+	f.obj, f.scratch = id, nil
+	if linked && f.byKernel() && f.open.claim == 0 {
+		v.claims.live[id]++
+		f.open.claim = id
+	}
+	v.mu.Unlock()
+	if linked {
+		o.name(id)
+	}
+	o.put()
+	return !linked, nil
 }
 
 // packedContent is what packScratch found.

@@ -157,31 +157,19 @@ func (v *Volume) sealOwn(ctx context.Context, in *inode, f *file, s *sealed, buf
 		return err
 	}
 	s.mtime = st.Mtim.Nano()
-	survives := f.byKernel() && f.open.writers > 0 || f.scratch != nil && f.open == nil && !alone(f.scratch.fd)
+	// What was only read by the kernel could be mapped, too; End has waited for
+	// it to be closed.
+	survives := f.byKernel() || !alone(fd)
 	if f.scratch != nil && st.Size <= packBelow {
 		return v.sealSmall(in, f, s, buf, survives)
 	}
 	if f.scratch != nil && !survives {
-		id, linked, err := v.store.keep(fd)
-		if err != nil {
+		if _, err := v.keepScratch(in, f); err != nil {
 			return err
 		}
-		v.step("scratch kept")
-		v.mu.Lock()
-		o := f.scratch
-		f.obj, f.scratch = id, nil
-		if linked && f.byKernel() && f.open.claim == 0 {
-			v.claims.live[id]++
-			f.open.claim = id
-		}
-		v.mu.Unlock()
-		if linked {
-			o.name(id)
-		}
-		o.put()
-		s.obj = id
-		if f.open == nil || !linked {
-			if fd, err = v.store.openFd(id, unix.O_RDONLY); err != nil {
+		s.obj = f.obj
+		if f.open == nil {
+			if fd, err = v.store.openFd(s.obj, unix.O_RDONLY); err != nil {
 				return err
 			}
 			defer unix.Close(fd)
@@ -191,7 +179,7 @@ func (v *Volume) sealOwn(ctx context.Context, in *inode, f *file, s *sealed, buf
 		}
 	}
 	if survives {
-		v.log.Warn("a file is still open for writing after the run: what is written from now on is not part of the state", "name", in.name)
+		v.log.Warn("a file is still open after the run: what is written to it from now on is not part of the state", "name", in.name)
 		id, out, err := v.store.create()
 		if err != nil {
 			return err
@@ -209,6 +197,7 @@ func (v *Volume) sealOwn(ctx context.Context, in *inode, f *file, s *sealed, buf
 		if err := unix.Fstat(fd, &st); err != nil {
 			return err
 		}
+		v.step("copy of a surviving file made")
 	} else {
 		s.fresh = append(s.fresh, s.obj)
 	}
@@ -235,7 +224,7 @@ func (v *Volume) sealSmall(in *inode, f *file, s *sealed, buf []byte, survives b
 	s.obj, s.size, s.hash, s.blocks, s.mtime = p.obj, p.size, p.hash, packedBlocks(p.size), p.st.Mtim.Nano()
 	s.fresh = append(s.fresh, p.obj)
 	if survives {
-		v.log.Warn("a file is still open for writing after the run: what is written from now on is not part of the state", "name", in.name)
+		v.log.Warn("a file is still open after the run: what is written to it from now on is not part of the state", "name", in.name)
 		s.apart = true
 		return nil
 	}

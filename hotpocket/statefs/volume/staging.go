@@ -29,6 +29,10 @@ type Staging struct {
 	local  *localIndex
 	byPath map[string]*StagedFile // the last file at a path, closed or not
 	closed bool
+	// asked are the files that the state that is being fetched has, full that the
+	// disk was full. Guarded by stageStore.mu.
+	asked map[digest.Hash]bool
+	full  bool
 }
 
 // localIndex finds the parts of a version by their hashes.
@@ -46,7 +50,7 @@ func (v *Volume) Stage(ctx context.Context) (statefs.Staging, error) {
 		return nil, fmt.Errorf("open staging: %w", err)
 	}
 	defer v.op.Unlock()
-	s := &Staging{v: v, s: v.stage, byPath: make(map[string]*StagedFile)}
+	s := &Staging{v: v, s: v.stage, byPath: make(map[string]*StagedFile), asked: make(map[digest.Hash]bool)}
 	v.stage.mu.Lock()
 	defer v.stage.mu.Unlock()
 	if v.stage.open != nil {
@@ -137,13 +141,14 @@ func (s *Staging) PutNode(kind statefs.RefKind, hash digest.Hash, data []byte) e
 	default:
 		return fmt.Errorf("kind %d is not a folder node", kind)
 	}
-	return s.s.addNode(kind, hash, data)
+	return s.room(func() error { return s.s.addNode(kind, hash, data) })
 }
 
 // HasFile reports whether the content of a file is at hand.
 func (s *Staging) HasFile(hash digest.Hash) bool {
 	s.s.mu.Lock()
 	_, ok := s.s.files[hash]
+	s.asked[hash] = true
 	s.s.mu.Unlock()
 	return ok || s.index().files[hash] != nil
 }
@@ -153,6 +158,11 @@ func (s *Staging) PutFile(hash digest.Hash, data []byte) error {
 	if digest.Sum(data) != hash {
 		return statefs.ErrMismatch
 	}
+	s.ask(hash)
+	return s.room(func() error { return s.putFile(hash, data) })
+}
+
+func (s *Staging) putFile(hash digest.Hash, data []byte) error {
 	s.s.mu.Lock()
 	_, have := s.s.files[hash]
 	s.s.mu.Unlock()
@@ -213,11 +223,19 @@ func (s *Staging) OpenFile(ctx context.Context, path string, size uint64, hash d
 		return nil, err
 	}
 	sf := &StagedFile{s: s, fd: -1, hash: hash, size: size, values: values, have: make([]bool, len(values)), left: len(values)}
+	s.ask(hash)
 	s.mu.Lock()
 	before := s.byPath[path]
 	s.byPath[path] = sf
 	s.mu.Unlock()
-	if err := sf.open(ctx, path, before); err != nil {
+	err = s.room(func() error {
+		if sf.fd >= 0 {
+			unix.Close(sf.fd)
+			sf.fd = -1
+		}
+		return sf.open(ctx, path, before)
+	})
+	if err != nil {
 		if sf.fd >= 0 {
 			unix.Close(sf.fd)
 		}
@@ -279,6 +297,7 @@ func (sf *StagedFile) open(ctx context.Context, path string, before *StagedFile)
 			return err
 		}
 	}
+	sf.order = sf.order[:0]
 	for i := range sf.have {
 		if !sf.have[i] {
 			sf.order = append(sf.order, uint32(i))
@@ -416,7 +435,11 @@ func (sf *StagedFile) PutRun(first uint32, data []byte) error {
 		}
 		rest = rest[n:]
 	}
-	if _, err := pwrite(sf.fd, data, int64(uint64(first)*group)); err != nil {
+	err := sf.s.room(func() error {
+		_, err := pwrite(sf.fd, data, int64(uint64(first)*group))
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("stage group %d: %w", first, err)
 	}
 	for j := int(first); j < i; j++ {
@@ -807,6 +830,15 @@ func (s *Staging) Close() error {
 	defer s.s.mu.Unlock()
 	if s.s.open == s {
 		s.s.open = nil
+	}
+	if s.full {
+		// A full disk helps nobody: the next attempt fetches again.
+		for id, size := range s.s.objects() {
+			s.v.reap(id, size)
+		}
+		s.s.reset()
+		s.s.size, s.s.buf = 0, nil
+		return s.s.f.Truncate(0)
 	}
 	return s.s.write()
 }

@@ -344,7 +344,11 @@ func (l *treeLog) append(build func(*batch)) (int64, error) {
 	b := &batch{check: l.check}
 	build(b)
 	b.flushDirs()
-	if _, err := l.f.WriteAt(b.buf, l.size); err != nil {
+	_, err := l.f.WriteAt(b.buf, l.size)
+	if full(err) && l.useReserve() {
+		_, err = l.f.WriteAt(b.buf, l.size)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("write the log of the state: %w", err)
 	}
 	l.size += int64(len(b.buf))

@@ -50,12 +50,12 @@ type Volume struct {
 	damaged  bool
 	hot      map[Ino]bool
 	claims   claims
-	// writersGone is closed when a file's last File for writing is closed.
-	writersGone chan struct{}
-	agreed      *version
-	kept        []*version // earlier versions that are still at hand, oldest first
-	dead        []corpse
-	stage       *stageStore
+	// lastClosed is closed when a file's last File is closed, if somebody waits.
+	lastClosed chan struct{}
+	agreed     *version
+	kept       []*version // earlier versions that are still at hand, oldest first
+	dead       []corpse
+	stage      *stageStore
 
 	sweep   sweeper
 	flush   flusher
@@ -144,7 +144,11 @@ func Open(ctx context.Context, cfg Config) (_ *Volume, err error) {
 	if err := v.recover(ctx); err != nil {
 		return nil, err
 	}
-	if err := v.note(recBoot, []byte(v.boot)); err != nil {
+	err = v.note(recBoot, []byte(v.boot))
+	if full(err) && v.makeRoom() {
+		err = v.note(recBoot, []byte(v.boot))
+	}
+	if err != nil {
 		return nil, err
 	}
 	// From here on what is on disk counts as unproven after a power failure;
@@ -285,7 +289,11 @@ func (v *Volume) SetPatch(ctx context.Context, content []byte) (digest.Hash, err
 func (v *Volume) adopt(next statefs.Version, patch []byte, root *node, ended bool) error {
 	v.step("before the commit record")
 	c := commitRecord{ended: ended, v: next, patch: patch}
-	end, err := v.tlog.append(func(b *batch) { b.add(recCommit, c.encode()) })
+	write := func(b *batch) { b.add(recCommit, c.encode()) }
+	end, err := v.tlog.append(write)
+	if full(err) && v.makeRoom() {
+		end, err = v.tlog.append(write)
+	}
 	if err != nil {
 		return err
 	}
@@ -384,14 +392,14 @@ func (v *Volume) freeze() []*inode {
 	return append([]*inode(nil), v.run.touched...)
 }
 
-// awaitWriters waits a little for the kernel to tell that files were closed.
-func (v *Volume) awaitWriters(ctx context.Context, touched []*inode) {
+// awaitClosed waits a little for the kernel to tell that files were closed.
+func (v *Volume) awaitClosed(ctx context.Context, touched []*inode) {
 	var timeout <-chan time.Time
 	for {
 		v.mu.Lock()
 		open := 0
 		for _, in := range touched {
-			if f := in.file; f != nil && f.open != nil && f.open.writers > 0 && f.own && in.nlink > 0 {
+			if f := in.file; f != nil && f.byKernel() && f.own && in.nlink > 0 {
 				open++
 			}
 		}
@@ -399,10 +407,10 @@ func (v *Volume) awaitWriters(ctx context.Context, touched []*inode) {
 			v.mu.Unlock()
 			return
 		}
-		if v.writersGone == nil {
-			v.writersGone = make(chan struct{})
+		if v.lastClosed == nil {
+			v.lastClosed = make(chan struct{})
 		}
-		gone := v.writersGone
+		gone := v.lastClosed
 		v.mu.Unlock()
 		if timeout == nil {
 			t := time.NewTimer(closeGrace)
@@ -429,6 +437,9 @@ func (v *Volume) End(ctx context.Context) (digest.Hash, error) {
 	}
 	var ch Changes
 	root, err := v.end(ctx, &ch)
+	if full(err) && v.makeRoom() {
+		root, err = v.end(ctx, &ch)
+	}
 	v.op.Unlock()
 	v.tell(ch)
 	return root, err
@@ -453,7 +464,7 @@ func (v *Volume) end(ctx context.Context, ch *Changes) (digest.Hash, error) {
 		return fail(errors.New("it has ended before"))
 	}
 	touched := v.freeze()
-	v.awaitWriters(ctx, touched)
+	v.awaitClosed(ctx, touched)
 	contents, err := v.sealContents(ctx, touched)
 	if err != nil {
 		return fail(err)
@@ -544,6 +555,7 @@ func (v *Volume) Commit(ctx context.Context, patch []byte) error {
 		return fmt.Errorf("commit run %d: %w", r.seq, err)
 	}
 	v.settle(r, dead)
+	v.dropStaged()
 	return nil
 }
 
@@ -658,8 +670,13 @@ const tellMax = 4096
 func (v *Volume) rollback() (ch Changes, err error) {
 	touched := v.freeze()
 	if v.run.logged {
-		if err := v.note(recUndone, nil); err != nil {
-			return ch, err
+		err := v.note(recUndone, nil)
+		if full(err) && v.makeRoom() {
+			err = v.note(recUndone, nil)
+		}
+		if err != nil {
+			// The record only spares the next start a look at what is gone.
+			v.log.Warn("cannot note that a run was rolled back", "error", err)
 		}
 		v.step("undone record written")
 	}
