@@ -31,6 +31,8 @@ type NodeStatus struct {
 	Users       int    `json:"users"`       // connected users
 	// Sync is what the node is fetching, absent when it has all it needs.
 	Sync *control.Sync `json:"sync,omitempty"`
+	// Trouble is what keeps the node from executing or keeping the state.
+	Trouble string `json:"trouble,omitempty"`
 
 	member bool
 	silent string // why a running node did not answer
@@ -73,6 +75,7 @@ func (c *Cluster) nodeStatus(ctx context.Context, i int, cfg *config.Config) Nod
 	n.LedgerSeqNo, n.LedgerHash = s.LedgerSeqNo, s.LedgerHash
 	n.StateHash, n.PatchHash, n.VoteStatus = s.StateHash, s.PatchHash, s.VoteStatus
 	n.Peers, n.Users, n.Sync = s.Peers, s.Users, s.Sync
+	n.Trouble = s.Trouble
 	return n
 }
 
@@ -84,7 +87,7 @@ func WriteJSON(w io.Writer, nodes []NodeStatus) error {
 }
 
 // WriteTable writes the status of all nodes for a person, and below the table
-// what a node is fetching.
+// what a node is fetching and what keeps it from its work.
 func WriteTable(w io.Writer, nodes []NodeStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tRUNS\tLEDGER\tHASH\tSTATE\tVOTES\tPEERS\tUSERS\tUSER PORT\tPEER PORT\tPROCESS")
@@ -108,6 +111,11 @@ func WriteTable(w io.Writer, nodes []NodeStatus) error {
 		return err
 	}
 	for _, n := range nodes {
+		if n.Trouble != "" {
+			if _, err := fmt.Fprintf(w, "Node %d has a problem: %s\n", n.Node, n.Trouble); err != nil {
+				return err
+			}
+		}
 		if n.Sync == nil {
 			continue
 		}

@@ -302,3 +302,61 @@ func (s *scribes) chains(bin string, u *user) {
 	}
 	s.t.Logf("%d ledgers with %d inputs lead to the agreed states", last.SeqNo, inputs)
 }
+
+// The process of a state is killed again and again while it fetches one, and
+// while others read: the sync goes on where it was, and reads end.
+func TestStateDiesDuringSync(t *testing.T) {
+	bin := buildGo(t, "./testdata/scribe")
+	for _, kind := range backends(t) {
+		t.Run(kind, func(t *testing.T) {
+			s := &scribes{oracle: newOracle(bin, t), next: 1}
+			s.cluster, s.ps = processesOf(t, 3, bin, func(conf *config.Config) {
+				conf.HPFS.Backend = kind
+				conf.Contract.Consensus.Roundtime = 300 * time.Millisecond
+			})
+			s.agreed("the first state")
+			u, late := s.ps[0].user(), s.ps[2]
+			s.input(u)
+			if err := late.end(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if f := u.send("fill 48", 20*time.Second); f.err != nil {
+				t.Fatal(f.err)
+			}
+			s.oracle.files["fill"] = &oracleFile{kind: statefs.KindFile, mode: 0o644, data: make([]byte, 48<<20)}
+			s.input(u)
+			if err := os.RemoveAll(config.Layout(late.dir).ContractFS()); err != nil {
+				t.Fatal(err)
+			}
+			late.launch()
+			read := s.ps[1].user()
+			answered := 0
+			for i := range 8 {
+				time.Sleep(time.Duration(30+20*i) * time.Millisecond)
+				for _, p := range []*process{late, s.ps[1]} {
+					if pid := p.victim(keepState); pid != 0 {
+						_ = syscall.Kill(pid, syscall.SIGKILL)
+					}
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+				b, err := read.Read(ctx, []byte("ping 7"))
+				if err == nil && string(b) == "done 7" {
+					answered++
+				}
+				if ctx.Err() != nil {
+					t.Error("a read request hangs")
+				}
+				cancel()
+			}
+			s.agreed("the late node has the state")
+			if st, ok := s.ps[1].status(); !ok || st.StateRestarts < 4 {
+				t.Errorf("the state's process was started again %d times", st.StateRestarts)
+			}
+			if answered < 4 {
+				t.Errorf("%d of 8 read requests were answered", answered)
+			}
+			s.input(u)
+			s.agreed("and goes on")
+		})
+	}
+}
