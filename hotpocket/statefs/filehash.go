@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/bits"
 	"runtime"
+	"sync/atomic"
 
 	"evernode/internal/digest"
 
@@ -136,21 +137,25 @@ func hashContent(ctx context.Context, r io.ReaderAt, size uint64, buf []byte) (d
 		return digest.Sum(buf[:size]), nil, nil
 	}
 	values := make([]digest.Hash, count)
-	// A worker takes runs of groups, so that reads stay large and sequential.
-	const runBytes = 1 << 20
+	// A worker takes runs of groups, so that reads are large and what was read
+	// is still in its cache when it is hashed, and takes the next one when it is
+	// done, so that nobody waits for a worker that was held up.
+	const runBytes = 256 << 10
 	perRun := max(1, int(runBytes/group))
-	workers := min(runtime.GOMAXPROCS(0), (count+4*perRun-1)/(4*perRun))
-	part := (count + workers - 1) / workers
-	hashPart := func(ctx context.Context, from, to int, buf []byte) error {
+	runs := (count + perRun - 1) / perRun
+	workers := min(runtime.GOMAXPROCS(0), (runs+3)/4)
+	var next atomic.Int64
+	work := func(ctx context.Context, buf []byte) error {
 		if len(buf) < perRun*int(group) {
 			buf = make([]byte, perRun*int(group))
 		}
-		for i := from; i < to; i += perRun {
+		for k := next.Add(1) - 1; k < int64(runs); k = next.Add(1) - 1 {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			i := int(k) * perRun
 			off := uint64(i) * group
-			end := min(uint64(min(i+perRun, to))*group, size)
+			end := min(uint64(i+perRun)*group, size)
 			data := buf[:end-off]
 			if err := readFull(r, data, int64(off)); err != nil {
 				return err
@@ -164,14 +169,14 @@ func hashContent(ctx context.Context, r io.ReaderAt, size uint64, buf []byte) (d
 		return nil
 	}
 	if workers == 1 {
-		if err := hashPart(ctx, 0, count, buf); err != nil {
+		if err := work(ctx, buf); err != nil {
 			return digest.Hash{}, nil, err
 		}
 		return FoldGroups(values), values, nil
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	for from := 0; from < count; from += part {
-		g.Go(func() error { return hashPart(gctx, from, min(from+part, count), nil) })
+	for range workers {
+		g.Go(func() error { return work(gctx, nil) })
 	}
 	if err := g.Wait(); err != nil {
 		return digest.Hash{}, nil, err

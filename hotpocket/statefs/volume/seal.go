@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
+	"sync/atomic"
 
 	"evernode/hotpocket/statefs"
 	"evernode/internal/digest"
@@ -311,10 +312,12 @@ func rehash(ctx context.Context, c *content, size uint64, old []digest.Hash, old
 	}
 	workers := min(runtime.GOMAXPROCS(0), (len(dirty)+7)/8)
 	g, gctx := errgroup.WithContext(ctx)
-	for w := range workers {
+	var next atomic.Int64
+	for range workers {
 		g.Go(func() error {
 			buf := make([]byte, group)
-			for _, i := range dirty[w*len(dirty)/workers : (w+1)*len(dirty)/workers] {
+			for k := next.Add(1) - 1; k < int64(len(dirty)); k = next.Add(1) - 1 {
+				i := dirty[k]
 				if err := gctx.Err(); err != nil {
 					return err
 				}
