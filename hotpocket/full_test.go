@@ -106,9 +106,6 @@ func TestFullDiskOfTheState(t *testing.T) {
 	bin := buildGo(t, "./testdata/scribe")
 	for _, kind := range backends(t) {
 		t.Run(kind, func(t *testing.T) {
-			if kind == backend.FUSE && *stateBackend == "" {
-				t.Skip("the volume does not give up yet what it has fetched of a state that does not fit")
-			}
 			s := &scribes{oracle: newOracle(bin, t), next: 1}
 			s.cluster = makeCluster(t, 3, 3, bin, func(_ int, conf *config.Config) {
 				conf.HPFS.Backend = kind

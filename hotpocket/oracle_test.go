@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"sort"
-	"strings"
 	"testing"
 
 	"evernode/hotpocket/statefs"
@@ -20,7 +19,6 @@ import (
 // the hashed form.
 type oracle struct {
 	files map[string]*oracleFile // path to what is there; folders too
-	log   strings.Builder
 }
 
 type oracleFile struct {

@@ -59,10 +59,11 @@ func FuzzServer(f *testing.F) {
 	f.Add(frames(hello, request(opStage, nil), request(opSwitch, wire.AppendBool(appendVersion(wire.AppendU32(nil, 1), statefs.Version{}), false)), request(opClose, nil)))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		state := &fake{
-			begin:   func(context.Context, uint64) (statefs.Run, error) { return &fakeRun{}, nil },
-			object:  func(context.Context, statefs.Ref) ([]byte, error) { return nil, statefs.ErrNotFound },
-			view:    func(context.Context) (statefs.View, error) { return quietView{}, nil },
-			staging: sink{},
+			setPatch: func([]byte) (digest.Hash, error) { return digest.Hash{}, statefs.ErrBusy },
+			begin:    func(context.Context, uint64) (statefs.Run, error) { return &fakeRun{}, nil },
+			object:   func(context.Context, statefs.Ref) ([]byte, error) { return nil, statefs.ErrNotFound },
+			view:     func(context.Context) (statefs.View, error) { return quietView{}, nil },
+			staging:  sink{},
 		}
 		a, b := pair(t)
 		done := make(chan struct{})

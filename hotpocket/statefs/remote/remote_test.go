@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,7 +45,6 @@ func TestMain(m *testing.M) {
 type child struct {
 	Child
 	mu   sync.Mutex
-	pid  int
 	hold chan struct{} // when not nil, the next start waits for it
 }
 
@@ -509,14 +509,14 @@ func TestProcessStaysAway(t *testing.T) {
 
 // fake is a State whose methods a test fills in.
 type fake struct {
-	statefs.State
-	mu      sync.Mutex
-	agreed  statefs.Version
-	begin   func(context.Context, uint64) (statefs.Run, error)
-	object  func(context.Context, statefs.Ref) ([]byte, error)
-	view    func(context.Context) (statefs.View, error)
-	staging statefs.Staging
-	closed  int
+	setPatch func([]byte) (digest.Hash, error)
+	mu       sync.Mutex
+	agreed   statefs.Version
+	begin    func(context.Context, uint64) (statefs.Run, error)
+	object   func(context.Context, statefs.Ref) ([]byte, error)
+	view     func(context.Context) (statefs.View, error)
+	staging  statefs.Staging
+	closed   int
 }
 
 func (f *fake) Agreed() statefs.Version {
@@ -524,8 +524,9 @@ func (f *fake) Agreed() statefs.Version {
 	defer f.mu.Unlock()
 	return f.agreed
 }
-func (f *fake) Damaged() bool { return false }
-func (f *fake) Patch() []byte { return nil }
+func (f *fake) SetPatch(_ context.Context, b []byte) (digest.Hash, error) { return f.setPatch(b) }
+func (f *fake) Damaged() bool                                             { return false }
+func (f *fake) Patch() []byte                                             { return nil }
 func (f *fake) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -609,13 +610,13 @@ func connect(t testing.TB, path string, confirmed *statefs.Version) *State {
 }
 
 func TestErrorsKeepTheirIdentity(t *testing.T) {
-	f := &fake{}
+	var fails atomic.Pointer[error]
+	f := &fake{object: func(context.Context, statefs.Ref) ([]byte, error) { return nil, *fails.Load() }}
 	s := connect(t, service(t, f, Options{}), nil)
 	for _, want := range append(append([]error(nil), identities...),
 		unix.ENOSPC, unix.EIO, os.ErrNotExist, os.ErrPermission, &os.PathError{Op: "write", Path: "x", Err: syscall.EDQUOT}) {
-		f.object = func(context.Context, statefs.Ref) ([]byte, error) {
-			return nil, fmt.Errorf("in the middle: %w", want)
-		}
+		given := fmt.Errorf("in the middle: %w", want)
+		fails.Store(&given)
 		_, err := s.Object(t.Context(), statefs.Ref{})
 		is := want
 		if p := (*os.PathError)(nil); errors.As(want, &p) {
@@ -634,7 +635,8 @@ func TestErrorsKeepTheirIdentity(t *testing.T) {
 		}
 	}
 	var errno syscall.Errno
-	f.object = func(context.Context, statefs.Ref) ([]byte, error) { return nil, unix.EXDEV }
+	given := error(unix.EXDEV)
+	fails.Store(&given)
 	if _, err := s.Object(t.Context(), statefs.Ref{}); !errors.As(err, &errno) || errno != unix.EXDEV {
 		t.Errorf("the number of %v is %v", err, errno)
 	}

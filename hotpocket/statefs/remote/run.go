@@ -60,9 +60,17 @@ func (s *State) Begin(ctx context.Context, seq uint64) (statefs.Run, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("begin run %d: %w", seq, err)
+		return nil, told("begin", seq, err)
 	}
 	return run, nil
+}
+
+// told wraps an error of this side; one of the other says by itself what failed.
+func told(what string, seq uint64, err error) error {
+	if _, theirs := err.(*callError); theirs {
+		return err
+	}
+	return fmt.Errorf("%s run %d: %w", what, seq, err)
 }
 
 // decide ends a run for this side. The next process is told of the confirmed
@@ -95,7 +103,7 @@ func (r *Run) End(ctx context.Context) (root, patch digest.Hash, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.finished {
-		return root, patch, fmt.Errorf("end run %d: %w", r.version.Seq, statefs.ErrFinished)
+		return root, patch, told("end", r.version.Seq, statefs.ErrFinished)
 	}
 	body, err := r.l.call(ctx, opEnd, r.handle())
 	if err == nil {
@@ -105,7 +113,7 @@ func (r *Run) End(ctx context.Context) (root, patch digest.Hash, err error) {
 		err = ErrGone
 	}
 	if err != nil {
-		return digest.Hash{}, digest.Hash{}, fmt.Errorf("end run %d: %w", r.version.Seq, err)
+		return digest.Hash{}, digest.Hash{}, told("end", r.version.Seq, err)
 	}
 	r.ended, r.version.Root, r.version.Patch = true, root, patch
 	return root, patch, nil
@@ -116,7 +124,7 @@ func (r *Run) End(ctx context.Context) (root, patch digest.Hash, err error) {
 // run is finished in that case, and has to be executed again.
 func (r *Run) Commit(ctx context.Context) error {
 	if err := r.commit(ctx); err != nil {
-		return fmt.Errorf("commit run %d: %w", r.version.Seq, err)
+		return told("commit", r.version.Seq, err)
 	}
 	return nil
 }
@@ -157,7 +165,7 @@ func (r *Run) Rollback(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.finished {
-		return fmt.Errorf("roll back run %d: %w", r.version.Seq, statefs.ErrFinished)
+		return told("roll back", r.version.Seq, statefs.ErrFinished)
 	}
 	_, err := r.l.call(ctx, opRollback, r.handle())
 	switch {
@@ -166,12 +174,12 @@ func (r *Run) Rollback(ctx context.Context) error {
 		r.s.lost(r.l)
 	case err == nil, errors.Is(err, statefs.ErrDamaged), errors.Is(err, statefs.ErrFinished):
 	default:
-		return fmt.Errorf("roll back run %d: %w", r.version.Seq, err)
+		return told("roll back", r.version.Seq, err)
 	}
 	r.finished = true
 	r.s.decide(r, nil)
 	if err != nil {
-		return fmt.Errorf("roll back run %d: %w", r.version.Seq, err)
+		return told("roll back", r.version.Seq, err)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (s *State) Stage(ctx context.Context) (statefs.Staging, error) {
 		return r.Close()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open staging: %w", err)
+		return nil, err
 	}
 	return st, nil
 }

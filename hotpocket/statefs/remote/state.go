@@ -463,7 +463,7 @@ func (s *State) View(ctx context.Context) (statefs.View, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open view: %w", err)
+		return nil, err
 	}
 	return v, nil
 }
