@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -638,7 +639,7 @@ func TestFetchingLittle(t *testing.T) {
 	commitRun(t, v, 2, func(w vol) { must(t, w.write("other", 0, []byte("o"), unix.O_CREAT)) })
 	counted := &counting{Staging: st}
 	fetchAll(t, src, counted, next.Root)
-	if counted.nodes > 4 || counted.groups != 0 {
+	if counted.nodes > 4 || counted.groups != 1 {
 		t.Errorf("%d folder nodes and pages, %d groups", counted.nodes, counted.groups)
 	}
 	must(t, st.Switch(ctx, next, nil))
@@ -654,6 +655,14 @@ type counting struct {
 func (c *counting) PutNode(kind statefs.RefKind, h digest.Hash, data []byte) error {
 	c.nodes++
 	return c.Staging.PutNode(kind, h, data)
+}
+
+func (c *counting) OpenFile(ctx context.Context, path string, size uint64, h digest.Hash, list []byte) (statefs.StagedFile, error) {
+	f, err := c.Staging.OpenFile(ctx, path, size, h, list)
+	if err == nil {
+		c.groups += len(f.Missing())
+	}
+	return f, err
 }
 
 func TestConfirmedRunIsTakenOver(t *testing.T) {
@@ -825,4 +834,101 @@ func TestLogIsCompacted(t *testing.T) {
 		t.Errorf("%v after a restart, want %v", v.Agreed(), want)
 	}
 	checkWhole(t, v)
+}
+
+// However many files a run makes, few descriptors are held for them.
+func TestFewDescriptors(t *testing.T) {
+	v := openTest(t, t.TempDir())
+	count := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(list)
+	}
+	before, most := count(), 0
+	must(t, v.Begin(ctx, 1))
+	small, large := pattern(1000, 1), pattern(packBelow+1, 2)
+	for i := range 1500 {
+		data := small
+		if i%2 == 0 {
+			data = large
+		}
+		must(t, vol{v}.write(fmt.Sprint("f", i), 0, data, unix.O_CREAT))
+		most = max(most, count())
+	}
+	if most > before+scratchReady+2*idleMax {
+		t.Errorf("%d descriptors", most-before)
+	}
+	_, err := v.End(ctx)
+	must(t, err)
+	must(t, v.Commit(ctx, nil))
+	checkWhole(t, v)
+}
+
+// A disk that has become full keeps nobody from undoing a run, and what was
+// fetched of another state makes room.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skipf("cannot mount a small disk: %v", err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	v := openTest(t, dir+"/vol")
+	defer v.Close()
+	commitRun(t, v, 1, func(w vol) { must(t, w.write("f", 0, pattern(300000, 1), unix.O_CREAT)) })
+	// A staging that brought too much.
+	src := openTest(t, t.TempDir())
+	big := make([]byte, 30<<20)
+	for i := range big {
+		big[i] = byte(i>>19) ^ byte(i>>8) ^ byte(i)
+	}
+	commitRun(t, src, 2, func(w vol) {
+		for i := range 60 {
+			must(t, w.write(fmt.Sprint("part", i), 0, big[i<<19:(i+1)<<19], unix.O_CREAT))
+		}
+	})
+	st, err := v.Stage(ctx)
+	must(t, err)
+	err = func() (err error) {
+		for i := range 60 {
+			name := fmt.Sprint("part", i)
+			n := src.agreed.root.find(name)
+			list, err := src.Object(ctx, statefs.Ref{Kind: statefs.RefList, Path: name, Hash: n.hash})
+			must(t, err)
+			f, err := st.OpenFile(ctx, name, n.size, n.hash, list)
+			if err != nil {
+				return err
+			}
+			for _, i := range f.Missing() {
+				data, err := src.Object(ctx, statefs.Ref{Kind: statefs.RefData, Path: name, Hash: n.hash, Index: i})
+				must(t, err)
+				if err := f.Put(i, data); err != nil {
+					f.Close()
+					return err
+				}
+			}
+			must(t, f.Close())
+		}
+		return nil
+	}()
+	wantErr(t, "a state that does not fit", err, unix.ENOSPC)
+	must(t, st.Close())
+	// A run that fills the disk.
+	must(t, v.Begin(ctx, 2))
+	for i := 0; ; i++ {
+		if err = (vol{v}).write(fmt.Sprint("g", i), 0, big[:1<<20], unix.O_CREAT); err != nil {
+			break
+		}
+	}
+	wantErr(t, "a run that fills the disk", err, unix.ENOSPC)
+	_, endErr := v.End(ctx)
+	t.Logf("end on a full disk: %v", endErr)
+	must(t, v.Rollback(ctx))
+	v.sweep.wait()
+	checkWhole(t, v)
+	commitRun(t, v, 3, func(w vol) { must(t, w.write("h", 0, big[:1<<20], unix.O_CREAT)) })
+	checkWhole(t, v)
+	must(t, v.Close())
+	v = openTest(t, dir+"/vol")
+	checkWhole(t, v)
+	must(t, v.Close())
 }

@@ -87,7 +87,7 @@ func (l *loader) record(kind byte, payload []byte, end int64) error {
 
 // apply makes the pending changes.
 func (l *loader) apply() error {
-	if l.ended.full {
+	if l.ended.full || l.dirs == nil {
 		l.dirs = make(map[Ino]map[string]*node)
 	}
 	for _, p := range l.pending {

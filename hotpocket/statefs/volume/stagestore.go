@@ -83,7 +83,7 @@ func (v *Volume) openStage(root *node, trusted bool) error {
 			var h digest.Hash
 			r.Fixed(h[:])
 			f := stageFile{size: r.U64(), obj: r.U64()}
-			if r.Err() != nil || used[f.obj] {
+			if r.Err() != nil || used[f.obj] || packed(f.obj) && f.size > packBelow {
 				return nil
 			}
 			if kind == recPart {

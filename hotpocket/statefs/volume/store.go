@@ -16,7 +16,7 @@ import (
 )
 
 // store is the folder of object files. An object is named by a number that is
-// never given twice, and lies in one of 256 folders that are held open, so that
+// never given twice, and lies in one of 32 folders that are held open, so that
 // making one is a single system call.
 type store struct {
 	root   int
@@ -29,7 +29,7 @@ type store struct {
 }
 
 const (
-	shardCount = 256
+	shardCount = 32
 	// perShard objects in a row share a folder: neighbours in number are
 	// neighbours on disk, and folders stay small.
 	perShard = 256

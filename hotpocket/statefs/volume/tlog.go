@@ -183,6 +183,10 @@ func readNode(r *wire.Reader) *node {
 		n.size = r.U64()
 		r.Fixed(n.hash[:])
 		n.blocks, n.sig, n.obj = r.U32(), r.U64(), r.U64()
+		if n.size > statefs.MaxFileSize || packed(n.obj) && n.size > packBelow {
+			r.Fail(fmt.Errorf("file of %d bytes in object %x", n.size, n.obj))
+			return nil
+		}
 		if count := int(r.U16()); count > 0 && r.Err() == nil {
 			if count > maxLayers+1 {
 				r.Fail(fmt.Errorf("file in %d layers", count))
