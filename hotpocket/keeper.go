@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"evernode/hotpocket/config"
@@ -51,6 +53,9 @@ func openBackend(ctx context.Context, n *node, conf *config.Config, c statefs.Co
 			Log:  n.log.With("process", "state"),
 		}
 		if uid, gid, ok := conf.HPFS.User(); ok {
+			if err := handOver(c.Dir, uid, gid); err != nil {
+				return nil, fmt.Errorf("give %s to the user of hpfs.run_as: %w", c.Dir, err)
+			}
 			child.User = &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}
 		}
 		rc.Connector = child
@@ -63,4 +68,29 @@ func openBackend(ctx context.Context, n *node, conf *config.Config, c statefs.Co
 		return nil, err
 	}
 	return s, nil
+}
+
+// handOver gives a folder with all that is in it to the user under whom the
+// state's process runs, if it is not his already.
+func handOver(dir string, uid, gid uint32) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == uid && st.Gid == gid {
+		return nil
+	}
+	if err := statefs.Release(dir); err != nil {
+		return err
+	}
+	err = filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil || p == dir {
+			return err
+		}
+		return os.Lchown(p, int(uid), int(gid))
+	})
+	if err != nil {
+		return err
+	}
+	return os.Lchown(dir, int(uid), int(gid)) // last: until then it is done again
 }
