@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -24,7 +25,6 @@ var ErrUnavailable = errors.New("no FUSE file system can be mounted here")
 
 const (
 	devicePath = "/dev/fuse"
-	typeName   = "evernode"
 	// maxRequest is how much data one request carries, the most that kernels
 	// allow without tuning.
 	maxRequest = 1 << 20
@@ -42,10 +42,29 @@ const (
 // device is a mounted FUSE file system.
 type device struct {
 	path   string
-	number string // major:minor, as in the list of mounts
-	conn   *conn
-	served chan struct{} // closed when nothing is served any more; nil before serve
+	server *fuse.Server
+	served chan struct{} // closed when nothing is served any more
+	ending atomic.Bool
+	// serving says that serve was called.
+	serving bool
 }
+
+// logTo returns where go-fuse writes its complaints. Those about a connection
+// that we break ourselves are none.
+func (d *device) logTo(log *slog.Logger) io.Writer {
+	return writerFunc(func(b []byte) (int, error) {
+		level := slog.LevelWarn
+		if d.ending.Load() {
+			level = slog.LevelDebug
+		}
+		log.Log(context.Background(), level, "FUSE: "+string(bytes.TrimSpace(b)), "mount", d.path)
+		return len(b), nil
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // available reports why mounting cannot work, before anything is tried.
 func available() error {
@@ -67,6 +86,15 @@ func available() error {
 	return nil
 }
 
+func fusermount() (string, error) {
+	for _, name := range []string{"fusermount3", "/bin/fusermount3", "fusermount", "/bin/fusermount"} {
+		if p, err := exec.LookPath(name); err == nil {
+			return p, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
 // mountKind says what a mount is for.
 type mountKind uint8
 
@@ -81,123 +109,46 @@ const (
 
 // mountAt mounts fs on the folder path. Nothing is answered before serve.
 func mountAt(path string, fs fuse.RawFileSystem, log *slog.Logger, kind mountKind) (*device, error) {
-	options := []string{fmt.Sprintf("max_read=%d", maxRequest)}
-	if kind == readOnly {
-		options = append(options, "default_permissions")
-	}
-	var fd int
-	var err error
-	if os.Geteuid() == 0 {
-		fd, err = mountDirectly(path, append(options, "allow_other"))
-	} else {
-		fd, err = mountByProgram(path, append(options, "nosuid", "nodev", "fsname="+typeName, "subtype="+typeName))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: mount %s: %v; run as root, in a container with --device %s --cap-add SYS_ADMIN", ErrUnavailable, path, err, devicePath)
-	}
-	d := &device{path: path}
+	root := os.Geteuid() == 0
 	opts := &fuse.MountOptions{
+		Name:                     "evernode",
+		FsName:                   "evernode",
+		AllowOther:               root,
+		Options:                  []string{"nosuid", "nodev"},
 		MaxWrite:                 maxRequest,
 		MaxReadAhead:             maxRequest,
 		MaxBackground:            maxBackground,
 		DisableXAttrs:            true,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: kind == writable,
+		DisableSplice:            true,
+		DirectMountStrict:        root,
 		MaxStackDepth:            stackDepth,
 		ExtraCapabilities:        fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO,
-		Logger:                   stdlog.New(logWriter{log, path}, "", 0),
 	}
-	if d.conn, err = newConn(fd, pollFS{fs}, opts, log); err != nil {
-		unix.Close(fd)
-		return nil, errors.Join(fmt.Errorf("mount %s: %w", path, err), d.detach())
+	if kind == readOnly {
+		opts.Options = append(opts.Options, "default_permissions")
 	}
-	// From the list of mounts: stat(2) would ask us, and nobody answers yet.
-	d.number = mountedDevice(path)
-	// Reading further ahead than the kernel does by itself, where permitted.
-	_ = os.WriteFile("/sys/class/bdi/"+d.number+"/read_ahead_kb", fmt.Appendf(nil, "%d", readAheadKB), 0)
+	d := &device{path: path, served: make(chan struct{})}
+	opts.Logger = stdlog.New(d.logTo(log), "", 0)
+	server, err := fuse.NewServer(pollFS{fs}, path, opts)
+	if err != nil {
+		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+			return nil, fmt.Errorf("%w: mounting on %s is not permitted (%v); run as root, in a container with --cap-add SYS_ADMIN", ErrUnavailable, path, err)
+		}
+		return nil, fmt.Errorf("%w: mount %s: %v", ErrUnavailable, path, err)
+	}
+	d.server = server
+	d.readAhead()
 	return d, nil
-}
-
-// logWriter is where go-fuse writes its complaints.
-type logWriter struct {
-	log  *slog.Logger
-	path string
-}
-
-func (w logWriter) Write(b []byte) (int, error) {
-	w.log.Log(context.Background(), slog.LevelWarn, "FUSE: "+string(bytes.TrimSpace(b)), "mount", w.path)
-	return len(b), nil
-}
-
-var _ io.Writer = logWriter{}
-
-// mountDirectly mounts as root.
-func mountDirectly(path string, options []string) (fd int, err error) {
-	fd, err = unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	options = append(options, fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d", fd, unix.S_IFDIR, os.Geteuid(), os.Getegid()))
-	if err := unix.Mount(typeName, path, "fuse."+typeName, unix.MS_NOSUID|unix.MS_NODEV, strings.Join(options, ",")); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-func fusermount() (string, error) {
-	for _, name := range []string{"fusermount3", "/bin/fusermount3", "fusermount", "/bin/fusermount"} {
-		if p, err := exec.LookPath(name); err == nil {
-			return p, nil
-		}
-	}
-	return "", exec.ErrNotFound
-}
-
-// mountByProgram lets the program that is allowed to mount for every user do it.
-// It hands over the connection through a socket.
-func mountByProgram(path string, options []string) (fd int, err error) {
-	bin, err := fusermount()
-	if err != nil {
-		return -1, err
-	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(pair[0])
-	theirs := os.NewFile(uintptr(pair[1]), "socket")
-	cmd := exec.Command(bin, "-o", strings.Join(options, ","), "--", path)
-	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
-	cmd.ExtraFiles = []*os.File{theirs}
-	out, err := cmd.CombinedOutput()
-	theirs.Close()
-	if err != nil {
-		return -1, fmt.Errorf("%s: %w: %s", filepath.Base(bin), err, bytes.TrimSpace(out))
-	}
-	control := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(pair[0], make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err != nil {
-		return -1, err
-	}
-	for _, m := range messages {
-		if fds, err := unix.ParseUnixRights(&m); err == nil && len(fds) == 1 {
-			return fds[0], nil
-		}
-	}
-	return -1, fmt.Errorf("%s did not hand over the connection", filepath.Base(bin))
 }
 
 // serve answers requests from now on.
 func (d *device) serve() error {
-	d.served = make(chan struct{})
+	d.serving = true
 	go func() {
 		defer close(d.served)
-		d.conn.serve()
+		d.server.Serve()
 	}()
 	if err := learn(d.path); err != nil {
 		return fmt.Errorf("ask the mount on %s: %w", d.path, err)
@@ -205,25 +156,48 @@ func (d *device) serve() error {
 	return nil
 }
 
-// mountedDevice returns the number of what is mounted last on path.
-func mountedDevice(path string) (number string) {
+// readAhead lets the kernel read further ahead than its default, where that is
+// permitted.
+func (d *device) readAhead() {
+	// From the list of mounts: stat(2) would ask us, and nobody answers yet.
+	dev, err := mountedDevice(d.path)
+	if err != nil {
+		return
+	}
+	_ = os.WriteFile("/sys/class/bdi/"+dev+"/read_ahead_kb", fmt.Appendf(nil, "%d", readAheadKB), 0)
+}
+
+// mountedDevice returns the number, major:minor, of what is mounted last on path.
+func mountedDevice(path string) (string, error) {
 	list, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return ""
+		return "", err
 	}
-	escaped := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(path)
-	for line := range strings.Lines(string(list)) {
-		if f := strings.Fields(line); len(f) > 4 && f[4] == escaped {
-			number = f[2]
+	dev := ""
+	for line := range bytes.Lines(list) {
+		f := strings.Fields(string(line))
+		if len(f) > 4 && unescape(f[4]) == path {
+			dev = f[2]
 		}
 	}
-	return number
+	if dev == "" {
+		return "", os.ErrNotExist
+	}
+	return dev, nil
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // passthrough reports whether the kernel can be given files below dir to read
 // and write by itself, and if not, why.
 func (d *device) passthrough(dir string) error {
-	if d.conn.flags&fuse.CAP_PASSTHROUGH == 0 {
+	if d.server.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH == 0 {
 		return errors.New("the kernel cannot (it can since Linux 6.9)")
 	}
 	f, err := os.CreateTemp(dir, "probe")
@@ -232,36 +206,42 @@ func (d *device) passthrough(dir string) error {
 	}
 	defer f.Close()
 	defer os.Remove(f.Name())
-	id, errno := d.conn.register(int(f.Fd()))
+	id, errno := d.register(int(f.Fd()))
 	if errno != 0 {
 		return fmt.Errorf("the kernel refuses: %w", errno)
 	}
-	d.conn.unregister(id)
+	d.server.UnregisterBackingFd(id)
 	return nil
+}
+
+func (d *device) register(fd int) (int32, unix.Errno) {
+	return d.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
 }
 
 // unmount takes the file system away and waits until nothing is served.
 // Processes that are still in it get ENOTCONN from then on.
 func (d *device) unmount() error {
+	d.ending.Store(true)
 	if err := d.detach(); err != nil {
 		return fmt.Errorf("unmount %s: %w", d.path, err)
 	}
-	if d.served != nil {
-		select {
-		case <-d.served:
-		case <-time.After(abandonAfter):
-			// Somebody is in it and this process may not break the connection.
-			return nil
-		}
+	if !d.serving {
+		return nil
 	}
-	return unix.Close(d.conn.fd)
+	select {
+	case <-d.served:
+	case <-time.After(abandonAfter):
+		// Somebody is in it, and this process may not break the connection.
+	}
+	return nil
 }
 
 // detach takes the mount out of sight and breaks its connection.
 func (d *device) detach() error {
 	if os.Geteuid() != 0 {
+		number, _ := mountedDevice(d.path)
 		err := fusermountDetach(d.path)
-		_, minor, _ := strings.Cut(d.number, ":")
+		_, minor, _ := strings.Cut(number, ":")
 		_ = os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -60,7 +61,12 @@ func TestOrdinaryDisk(t *testing.T) {
 			if name == "FcntlFlockLocksFile" {
 				t.Skip("it wants a lock of the process against the process itself, which no file system of Linux gives")
 			}
-			each(t, func(t *testing.T, dir string) { fn(t, dir) })
+			each(t, func(t *testing.T, dir string) {
+				if name == "FdLeak" && strings.HasSuffix(t.Name(), "/volume") {
+					t.Skip("the volume keeps a bounded stock of open files for new ones")
+				}
+				fn(t, dir)
+			})
 		})
 	}
 }

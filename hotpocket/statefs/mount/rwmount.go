@@ -20,17 +20,17 @@ type rwMount struct {
 func mountRW(path string, t tree, owner fuse.Owner, log *slog.Logger, passthrough bool) (*rwMount, error) {
 	fs := &rwFS{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, log: log, owner: owner, known: newKnown()}
 	m := &rwMount{rwFS: fs}
-	fs.expire = func(ino volume.Ino) { m.dev.conn.expireFile(uint64(ino), -1) }
+	fs.expire = func(ino volume.Ino) { m.dev.server.InodeNotify(uint64(ino), -1, 0) }
 	fs.handles = newHandles(nil, nil)
 	if passthrough {
 		fs.handles.register = func(fd int) (int32, error) {
-			id, errno := m.dev.conn.register(fd)
+			id, errno := m.dev.register(fd)
 			if errno != 0 {
 				return 0, errno
 			}
 			return id, nil
 		}
-		fs.handles.forget = func(id int32) { m.dev.conn.unregister(id) }
+		fs.handles.forget = func(id int32) { m.dev.server.UnregisterBackingFd(id) }
 	}
 	dev, err := mountAt(path, fs, log, writable)
 	if err != nil {
@@ -54,17 +54,18 @@ func (m *rwMount) invalidate(c volume.Changes) {
 		}
 	}
 	for _, n := range c.Names {
-		m.told("a name", m.dev.conn.expireEntry(uint64(n.Parent), n.Name))
+		m.told("a name", m.dev.server.EntryNotify(uint64(n.Parent), n.Name))
 	}
 	for _, ino := range c.Inos {
-		m.told("a file", m.dev.conn.expireFile(uint64(ino), 0))
+		m.told("a file", m.dev.server.InodeNotify(uint64(ino), 0, 0))
 	}
 }
 
-func (m *rwMount) told(what string, errno unix.Errno) {
-	if errno != 0 && errno != unix.ENOENT {
-		m.log.Error("the kernel does not forget "+what+" of the state folder", "error", errno)
+func (m *rwMount) told(what string, st fuse.Status) {
+	if st == fuse.OK || st == fuse.ENOENT {
+		return
 	}
+	m.log.Error("the kernel does not forget "+what+" of the state folder", "error", unix.Errno(st))
 }
 
 // unmount ends the mount and closes what is open in it.

@@ -244,8 +244,8 @@ func (m *roMount) retire(which func(*shown) bool) {
 	}
 	m.mu.Unlock()
 	for _, s := range out {
-		if errno := m.dev.conn.expireEntry(fuse.FUSE_ROOT_ID, versionName(s.number)); errno != 0 && errno != unix.ENOENT {
-			m.log.Error("the kernel does not forget an old version", "error", errno)
+		if st := m.dev.server.EntryNotify(fuse.FUSE_ROOT_ID, versionName(s.number)); st != fuse.OK && st != fuse.ENOENT {
+			m.log.Error("the kernel does not forget an old version", "error", unix.Errno(st))
 		}
 		m.files.dropVersion(s)
 		if err := s.release(); err != nil {
