@@ -14,7 +14,7 @@ import (
 )
 
 // The life of an emitted transaction: emit puts it into the ledger with the
-// transaction whose hook emitted it; Emitted gives it to the next ledger; once it is
+// transaction whose hook emitted it; Pending gives it to the next ledger; once it is
 // applied, with whatever result that claims its fee, Hooks.After takes it out. One
 // that cannot be applied stays until its LastLedgerSequence has passed; then an
 // EmitFailure transaction takes it out, and tells the hook's callback.
@@ -60,11 +60,10 @@ func removeEmitted(v view.View, id xahau.Hash256) error {
 	return nil
 }
 
-// Emitted gives the transactions that hooks have emitted and that are due in the
+// Pending gives the transactions that hooks have emitted and that are due in the
 // ledger that is being built, in the order in which they were emitted, and for
-// those that have expired the transactions that end them. All of them are to be
-// applied before any other.
-func Emitted(r view.Reader) ([]*tx.Prepared, error) {
+// those that have expired the transactions that end them; see Emissions.
+func (h *Hooks) Pending(r view.Reader) ([]*tx.Prepared, error) {
 	l := r.Ledger()
 	var list []*tx.Prepared
 	for index := range view.Dir(r, keylet.EmittedDirectory()) {
@@ -85,7 +84,7 @@ func Emitted(r view.Reader) ([]*tx.Prepared, error) {
 		id := xahau.BlobID(b)
 		switch {
 		case t.Uint32(field.LastLedgerSequence) < l.Seq:
-			p, err := emitFailure(l, t, id)
+			p, err := expiry(l, t, id)
 			if err != nil {
 				return nil, err
 			}
@@ -98,8 +97,8 @@ func Emitted(r view.Reader) ([]*tx.Prepared, error) {
 	return list, r.Err()
 }
 
-// emitFailure makes the transaction that ends an expired one.
-func emitFailure(l *view.Ledger, expired *xahau.Object, id xahau.Hash256) (*tx.Prepared, error) {
+// expiry makes the transaction that ends an expired one.
+func expiry(l *view.Ledger, expired *xahau.Object, id xahau.Hash256) (*tx.Prepared, error) {
 	o := xahau.NewTransaction(xahau.TxEmitFailure, xahau.AccountID{})
 	o.Set(field.Sequence, xahau.Uint32(0))
 	o.Set(field.Fee, xahau.Drops(0))
