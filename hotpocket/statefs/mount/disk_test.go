@@ -334,7 +334,7 @@ func TestKernelForgetsWhatChangedByItself(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all=%v", all), func(t *testing.T) {
 			p := newPlainTree(t)
-			p.serve = true
+			p.serve.Store(true)
 			m, dir := mountTree(t, p, true)
 			must(t, os.Mkdir(dir+"/d", 0o755))
 			must(t, os.WriteFile(dir+"/d/content", []byte("old content"), 0o644))
@@ -417,7 +417,7 @@ func TestContentsFollowTheWayOfAccess(t *testing.T) {
 			t.Fatal(err)
 		}
 		waitIdle(t, m)
-		p.serve = serve
+		p.serve.Store(serve)
 		b, err := os.ReadFile(f)
 		must(t, err)
 		if string(b) != want {
@@ -427,7 +427,7 @@ func TestContentsFollowTheWayOfAccess(t *testing.T) {
 	}
 	read(true, "one")
 	read(true, "one")
-	p.serve = false
+	p.serve.Store(false)
 	must(t, os.WriteFile(f, []byte("two"), 0o644))
 	read(false, "two")
 	read(true, "two")

@@ -37,7 +37,7 @@ func each(t *testing.T, fn func(t *testing.T, dir string)) {
 	})
 	t.Run("served", func(t *testing.T) {
 		p := newPlainTree(t)
-		p.serve = true
+		p.serve.Store(true)
 		_, dir := mountTree(t, p, true)
 		fn(t, dir)
 	})

@@ -21,7 +21,7 @@ import (
 // the mount is wrong, and can be told to serve everything or to be out of space.
 type plainTree struct {
 	dir   string
-	serve bool // no backing files
+	serve atomic.Bool // no backing files
 
 	mu    sync.Mutex
 	files map[volume.Ino]*plainNode
@@ -474,7 +474,7 @@ type plainFile struct {
 }
 
 func (f *plainFile) Backing() (int, uint64) {
-	if f.p.serve {
+	if f.p.serve.Load() {
 		return -1, 0
 	}
 	return int(f.f.Fd()), uint64(f.ino)

@@ -26,13 +26,6 @@ func needMount(t testing.TB) {
 	}
 }
 
-type testLog struct{ t testing.TB }
-
-func (l testLog) Write(b []byte) (int, error) {
-	l.t.Log(string(b))
-	return len(b), nil
-}
-
 // mountTree mounts a tree writable for the time of a test.
 func mountTree(t testing.TB, tr tree, passthrough bool) (*rwMount, string) {
 	t.Helper()
