@@ -222,22 +222,6 @@ func (s *packs) close() {
 	s.list, s.cur = nil, nil
 }
 
-// readPacked reads a content in a pack, which is the first size bytes of b then.
-func (v *Volume) readPacked(id, size uint64, b []byte) ([]byte, error) {
-	n, off := packAt(id)
-	if uint64(cap(b)) < size {
-		b = make([]byte, size)
-	}
-	b = b[:size]
-	o, err := v.store.get(n, false)
-	if err != nil {
-		return nil, err
-	}
-	defer o.put()
-	_, err = o.ReadAt(b, int64(off))
-	return b, err
-}
-
 // holds reports whether the object file of a place reaches to its end.
 func (v *Volume) holds(id, size uint64) error {
 	n, off := packAt(id)

@@ -262,9 +262,7 @@ func (v *Volume) sealOverlay(ctx context.Context, in *inode, f *file, s *sealed)
 	}
 	s.obj, s.size, s.mtime = f.obj, size, o.mtime.Load()
 	top := &layer{obj: o.obj, limit: o.limit, bits: append(bitmap(nil), o.bits...)}
-	for _, l := range f.lay {
-		s.lay = append(s.lay, l)
-	}
+	s.lay = append(s.lay, f.lay...)
 	s.lay = append(s.lay, top)
 	// Layers whose blocks have arrived in the lowest object are no longer needed.
 	for len(s.lay) > 1 && s.lay[0].folded.Load() {

@@ -111,11 +111,10 @@ func (n *Node) ReadDir(from int, fn func(pos int, name string, k *Node) bool) er
 
 // SnapFile is an open file of a Snapshot. It must be closed before the Snapshot.
 type SnapFile struct {
-	v       *Volume
-	c       *content
-	plain   bool // the kernel may read it itself
-	backing bool // and has been told so
-	closed  atomic.Bool
+	v      *Volume
+	c      *content
+	plain  bool // the kernel may read it itself
+	closed atomic.Bool
 }
 
 // Open opens the regular file n for reading.

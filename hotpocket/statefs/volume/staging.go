@@ -495,7 +495,6 @@ type builder struct {
 	now   int64
 	taken map[uint64]bool   // staged objects that are part of the new tree
 	fresh map[uint64]uint64 // objects made on the way, and their sizes
-	buf   []byte
 }
 
 func (s *Staging) change(ctx context.Context, next statefs.Version, patch []byte) (err error) {
