@@ -160,7 +160,7 @@ func (fs *rwFS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut
 // file may truncate it.
 func (fs *rwFS) checkChange(in *fuse.SetAttrIn) fuse.Status {
 	if fs.owns(&in.Caller) {
-		if _, ok := in.GetSize(); !ok || in.Uid == 0 || in.Valid&fuse.FATTR_FH != 0 {
+		if _, ok := in.GetSize(); !ok || in.Caller.Uid == 0 || in.Valid&fuse.FATTR_FH != 0 {
 			return fuse.OK
 		}
 		return fs.check(&in.Caller, in.NodeId, mayWrite)
