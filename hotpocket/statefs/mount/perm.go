@@ -11,8 +11,8 @@ import (
 // kernel would ask for a folder's attributes again after every name that comes or
 // goes in it, one request more for every new file. What is lost is that a path
 // which the kernel knows by heart is followed through folders that may not be
-// entered; so folder mnt lets nobody in but the contract's user and root, as the
-// original does.
+// entered; so folder mnt lets nobody in but the contract's group and the node's user, as
+// the original does.
 
 // What somebody wants to do, in the bits of a mode.
 const (

@@ -110,14 +110,11 @@ func Open(ctx context.Context, cfg statefs.Config) (_ *State, err error) {
 	if o := cfg.Owner; o != nil {
 		owner = fuse.Owner{Uid: uint32(o.UID), Gid: uint32(o.GID)}
 		// The contract writes beside its state: patch.cfg, private files.
-		for _, p := range []string{filepath.Dir(s.paths.rw), s.paths.rw} {
-			if err := os.Lchown(p, o.UID, o.GID); err != nil {
-				return nil, err
-			}
+		if err := os.Lchown(s.paths.rw, o.UID, o.GID); err != nil {
+			return nil, err
 		}
 	}
-	// See perm.go.
-	if err := os.Chmod(filepath.Dir(s.paths.rw), 0o700); err != nil {
+	if err := s.shut(); err != nil {
 		return nil, err
 	}
 	// This mount comes first, to learn what the kernel can do.
@@ -148,6 +145,18 @@ func Open(ctx context.Context, cfg statefs.Config) (_ *State, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// shut lets nobody into mnt but this user, root and the contract (perm.go).
+func (s *State) shut() error {
+	mnt, mode := filepath.Dir(s.paths.rw), os.FileMode(0o700)
+	if o := s.cfg.Owner; o != nil {
+		mode = 0o710
+		if err := os.Lchown(mnt, -1, o.GID); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(mnt, mode)
 }
 
 func (s *State) openFolders() error {
