@@ -383,6 +383,23 @@ func checkOwners(entries map[xahau.Hash256]*xahau.Object) error {
 	return nil
 }
 
+// isZero tells whether a value is one that metadata leaves out of new entries.
+func isZero(v xahau.Value) bool {
+	switch v := v.(type) {
+	case xahau.Uint8:
+		return v == 0
+	case xahau.Uint32:
+		return v == 0
+	case xahau.Uint64:
+		return v == 0
+	case xahau.Amount:
+		return v.Signum() == 0
+	case xahau.Hash256:
+		return v.IsZero()
+	}
+	return false
+}
+
 // checkMetadata replays the metadata on the state before and compares the outcome
 // with the state after.
 func checkMetadata(defs *xahau.Definitions, before shamap.Map, after map[xahau.Hash256]*xahau.Object, c *Closed) error {
@@ -415,12 +432,13 @@ func checkMetadata(defs *xahau.Definitions, before shamap.Map, after map[xahau.H
 			if (old == nil) != (node.Field == field.CreatedNode) {
 				return fmt.Errorf("%s: node %s: %v", r.Tx.ID, i, node.Object)
 			}
-			if id := node.Object.Hash(field.PreviousTxnID); !id.IsZero() && id != old.Hash(field.PreviousTxnID) {
+			// The first threading of accounts of the first ledger is in no metadata.
+			if id := node.Object.Hash(field.PreviousTxnID); !id.IsZero() && id != old.Hash(field.PreviousTxnID) && !old.Hash(field.PreviousTxnID).IsZero() {
 				return fmt.Errorf("%s: node %s names a wrong transaction before", r.Tx.ID, i)
 			}
 			if p := node.Object.Object(field.PreviousFields); p != nil {
 				for code, v := range p.All() {
-					if w := old.Get(code); w == nil || !xahau.ValuesEqual(v, w) {
+					if w := old.Get(code); w == nil && !isZero(v) || w != nil && !xahau.ValuesEqual(v, w) {
 						return fmt.Errorf("%s: node %s: a previous field is wrong: %v", r.Tx.ID, i, node.Object)
 					}
 				}
@@ -468,7 +486,7 @@ func checkMetadata(defs *xahau.Definitions, before shamap.Map, after map[xahau.H
 			case field.LedgerEntryType, field.Indexes, field.PreviousTxnLgrSeq, field.RootIndex:
 				continue
 			case field.PreviousTxnID:
-				if real.Hash(code) != o.Hash(code) {
+				if real.Hash(code) != o.Hash(code) && !o.Hash(code).IsZero() {
 					return fmt.Errorf("entry %s is threaded to %s, not %s", i, real.Hash(code), o.Hash(code))
 				}
 				continue

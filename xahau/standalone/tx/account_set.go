@@ -95,7 +95,8 @@ func preflightAccountSet(t *xahau.Object, _ *view.Ledger) ter.Code {
 // isKeyLike tells whether bytes have the form of a public key, whether or not they
 // are a point of the curve.
 func isKeyLike(b []byte) bool {
-	return len(b) == xahau.PublicKeySize && (b[0] == 2 || b[0] == 3 || b[0] == 0xED)
+	_, ok := publicKey(b)
+	return ok
 }
 
 func applyAccountSet(c *Context) ter.Code {

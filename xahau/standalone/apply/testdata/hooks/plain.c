@@ -1,0 +1,5 @@
+// plain accepts everything.
+#include "hookapi.h"
+
+BEGIN
+END
