@@ -92,6 +92,9 @@ func childRefused(args []string) error {
 	if len(args) > 1 {
 		var uid int
 		fmt.Sscan(args[1], &uid)
+		if err := errors.Join(unix.Setgroups(nil), unix.Setresgid(uid, uid, uid)); err != nil {
+			return err
+		}
 		if err := unix.Setresuid(uid, uid, uid); err != nil {
 			return err
 		}
