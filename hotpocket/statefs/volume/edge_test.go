@@ -855,7 +855,7 @@ func TestFewDescriptors(t *testing.T) {
 		must(t, vol{v}.write(fmt.Sprint("f", i), 0, data, unix.O_CREAT))
 		most = max(most, count())
 	}
-	if most > before+scratchReady+2*idleMax {
+	if most > before+scratchKept+idleMax {
 		t.Errorf("%d descriptors", most-before)
 	}
 	_, err := v.End(ctx)

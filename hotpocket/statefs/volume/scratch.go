@@ -16,9 +16,6 @@ import (
 // disk's file system nothing.
 type scratches struct {
 	ready chan int // empty, open for reading and writing
-	quit  chan struct{}
-	done  chan struct{}
-	kick  chan struct{}
 	once  sync.Once
 
 	mu sync.Mutex
@@ -32,10 +29,12 @@ type scratches struct {
 }
 
 const (
-	// scratchReady is how many empty scratches are kept, idleMax how many
-	// closed files keep theirs.
-	scratchReady = 128
-	idleMax      = 128
+	// scratchReady is how many empty scratches are made at the start, scratchKept
+	// how many are kept when they are no longer used, idleMax how many closed
+	// files keep theirs.
+	scratchReady = 16
+	scratchKept  = 128
+	idleMax      = 48
 )
 
 // newScratch makes a file without a name.
@@ -91,20 +90,15 @@ func alone(fd int) bool {
 }
 
 func (s *scratches) start(v *Volume) {
-	s.ready, s.quit, s.done, s.sent = make(chan int, scratchReady+idleMax), make(chan struct{}), make(chan struct{}), make(chan struct{})
-	s.kick = make(chan struct{}, 1)
+	s.ready, s.sent = make(chan int, scratchKept), make(chan struct{})
 	s.more = sync.NewCond(&s.mu)
-	go func() {
-		defer close(s.done)
-		for {
-			select {
-			case <-s.kick:
-			case <-s.quit:
-				return
-			}
-			s.fill(v)
+	for range scratchReady {
+		fd, err := v.store.newScratch()
+		if err != nil {
+			break // the disk is full: whoever needs one tries itself and tells
 		}
-	}()
+		s.ready <- fd
+	}
 	go func() {
 		defer close(s.sent)
 		for {
@@ -120,36 +114,6 @@ func (s *scratches) start(v *Volume) {
 			s.packOldest(v)
 		}
 	}()
-}
-
-// wake has empty scratches made ahead of a run.
-func (s *scratches) wake() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
-
-// fill makes empty scratches. When the disk is full, whoever needs one tries
-// itself and tells.
-func (s *scratches) fill(v *Volume) {
-	for len(s.ready) < scratchReady {
-		select {
-		case <-s.quit:
-			return
-		default:
-		}
-		fd, err := v.store.newScratch()
-		if err != nil {
-			return
-		}
-		select {
-		case s.ready <- fd:
-		default:
-			unix.Close(fd)
-			return
-		}
-	}
 }
 
 // packOldest moves the content of the file that was closed first to where it
@@ -169,18 +133,16 @@ func (s *scratches) packOldest(v *Volume) bool {
 }
 
 func (s *scratches) close() {
-	if s.done == nil {
+	if s.sent == nil {
 		return
 	}
 	s.once.Do(func() {
-		close(s.quit)
 		s.mu.Lock()
 		s.stop = true
 		s.idle = nil
 		s.more.Signal()
 		s.mu.Unlock()
 	})
-	<-s.done
 	<-s.sent
 	for {
 		select {
@@ -216,6 +178,12 @@ func (s *scratches) take(v *Volume) (*object, error) {
 // recycle takes a scratch that nobody uses any more back, if it is wanted.
 func (s *scratches) recycle(fd int, known bool) {
 	if len(s.ready) < cap(s.ready) && (known || alone(fd)) && unix.Ftruncate(fd, 0) == nil {
+		// ext4 takes a file that was cut to nothing for one that is about to be
+		// replaced, and writes it to disk at once when it is next closed. Closing
+		// it while it is empty makes it forget that.
+		if again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+			unix.Close(again)
+		}
 		select {
 		case s.ready <- fd:
 			return

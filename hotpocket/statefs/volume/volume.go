@@ -377,7 +377,6 @@ func (v *Volume) Begin(ctx context.Context, seq uint64) error {
 		return fmt.Errorf("begin run %d: %w", seq, statefs.ErrBusy)
 	}
 	v.run = &run{id: v.runID.Add(1), seq: seq}
-	v.scratch.wake()
 	v.writable = true
 	v.open4Writing.Store(true)
 	return nil
