@@ -16,7 +16,7 @@ import (
 	"evernode/xahau/xfl"
 )
 
-var simulationLedgers = flag.Int("ledgers", 150, "how many ledgers TestSimulation closes for each seed")
+var simulationLedgers = flag.Int("ledgers", 60, "how many ledgers TestSimulation closes for each seed")
 
 // simulation sends random transactions, sensible and senseless, to a world.
 type simulation struct {

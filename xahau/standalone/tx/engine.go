@@ -69,7 +69,10 @@ type Outcome struct {
 	Result ter.Code
 	// Applied tells that it is in the ledger. The rest is only set then.
 	Applied bool
-	Meta    *xahau.Object
+	// Reason is what went wrong inside if the result is TefINTERNAL: a fault of ours
+	// or damage of the ledger that deserves a line in the log.
+	Reason error
+	Meta   *xahau.Object
 	// Burned is what was destroyed, the fee included, and Minted what was made, in
 	// drops.
 	Burned, Minted int64
@@ -103,12 +106,12 @@ func (e *Engine) Apply(ctx context.Context, to view.View, p *Prepared, mode Mode
 	}
 	x := e.Table[p.Tx.TransactionType()]
 	c := &Context{
-		Tx: p.Tx, Blob: p.Blob, ID: p.ID, Account: p.Tx.Account(field.Account), View: view.NewSandbox(to),
+		Tx: p.Tx, Blob: p.Blob, ID: p.ID, Account: p.Tx.Account(field.Account), View: view.NewIsolated(to),
 		Emitted: p.Emitted, Retry: mode.Retry, Open: mode.Open,
 	}
 	code := e.preclaim(c, x)
-	if err := to.Err(); err != nil {
-		return Outcome{}, err
+	if c.View.Err() != nil {
+		return failed(c, to)
 	}
 	if code != ter.TesSUCCESS && (!code.IsClaimed() || mode.Retry) {
 		return Outcome{Result: code}, nil
@@ -121,8 +124,8 @@ func (e *Engine) Apply(ctx context.Context, to view.View, p *Prepared, mode Mode
 			code = x.Apply(c)
 		}
 	}
-	if err := to.Err(); err != nil {
-		return Outcome{}, err
+	if c.View.Err() != nil {
+		return failed(c, to)
 	}
 	if c.View.Len() > maxChanges {
 		code = ter.TecOVERSIZE
@@ -156,11 +159,20 @@ func (e *Engine) Apply(ctx context.Context, to view.View, p *Prepared, mode Mode
 	}
 	meta, threaded := c.View.Metadata(c.info(mode.Index))
 	c.View.Thread(threaded)
-	if err := to.Err(); err != nil {
-		return Outcome{}, err
+	if c.View.Err() != nil {
+		return failed(c, to)
 	}
 	c.View.Apply(to)
 	return Outcome{Result: c.Result, Applied: true, Meta: meta, Burned: c.Fee + c.Burned, Minted: c.Minted}, to.Err()
+}
+
+// failed is the outcome of a transaction that went wrong inside, or the error of
+// the store.
+func failed(c *Context, to view.View) (Outcome, error) {
+	if err := to.Err(); err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Result: ter.TefINTERNAL, Reason: c.View.Err()}, nil
 }
 
 // maxChanges is how many entries a transaction may touch.

@@ -17,5 +17,6 @@
 // Reads of the ledger fail only if the store fails. A view remembers the first
 // such failure and reads nothing from then on (Err); the open ledger looks at it
 // once, after each transaction, and throws the transaction away. Transactors have
-// nothing to handle.
+// nothing to handle. What is wrong with a transaction's own changes, such as a
+// balance below zero, is remembered by its isolated sandbox alone.
 package view

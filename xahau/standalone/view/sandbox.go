@@ -32,6 +32,9 @@ type Sandbox struct {
 	parent  Reader
 	changes map[xahau.Hash256]change
 	created []xahau.Hash256 // indexes that are in no parent, in order
+	// isolated sandboxes keep what goes wrong in them to themselves, as err.
+	isolated bool
+	err      error
 }
 
 type change struct {
@@ -44,19 +47,41 @@ func NewSandbox(parent Reader) *Sandbox {
 	return &Sandbox{parent: parent, changes: make(map[xahau.Hash256]change)}
 }
 
+// NewIsolated makes a sandbox for one transaction. What its changes violate is an
+// error of this sandbox, not of what it stands on: the transaction fails, others
+// can go on.
+func NewIsolated(parent Reader) *Sandbox {
+	s := NewSandbox(parent)
+	s.isolated = true
+	return s
+}
+
 // Ledger tells which ledger is being built.
 func (s *Sandbox) Ledger() *Ledger { return s.parent.Ledger() }
 
-// Err is the first failure of the store.
-func (s *Sandbox) Err() error { return s.parent.Err() }
+// Err is the first failure of the store, or of an isolated sandbox.
+func (s *Sandbox) Err() error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.parent.Err()
+}
 
 // Fail notes a failure.
-func (s *Sandbox) Fail(err error) { s.parent.Fail(err) }
+func (s *Sandbox) Fail(err error) {
+	switch {
+	case !s.isolated:
+		s.parent.Fail(err)
+	case s.err == nil:
+		s.err = err
+	}
+}
 
-// Discard forgets all changes.
+// Discard forgets all changes and failures.
 func (s *Sandbox) Discard() {
 	clear(s.changes)
 	s.created = nil
+	s.err = nil
 }
 
 // Read gives an entry, see Reader.

@@ -39,7 +39,7 @@ type Reader interface {
 	Next(low, high xahau.Hash256) (xahau.Hash256, bool)
 	// Ledger tells which ledger this is.
 	Ledger() *Ledger
-	// Err is the first failure of the store.
+	// Err is the first failure of the store, or within an isolated sandbox.
 	Err() error
 	// Fail makes Err give an error that wraps err, for what a reader finds in
 	// entries that cannot be.
