@@ -10,7 +10,9 @@ import (
 	"evernode/xahau/field"
 	"evernode/xahau/keylet"
 	"evernode/xahau/standalone/hook"
+	"evernode/xahau/standalone/shamap"
 	"evernode/xahau/standalone/tx"
+	"evernode/xahau/standalone/view"
 )
 
 // newHookWorld is a world in which hooks can be installed.
@@ -116,4 +118,25 @@ func checkHooks(entries map[xahau.Hash256]*xahau.Object) error {
 		return fmt.Errorf("%d namespaces are named by no account", len(states))
 	}
 	return nil
+}
+
+// changes gives what a sandbox changed as a state map takes it.
+func (w *world) changes(s *view.Sandbox) []shamap.Change {
+	w.t.Helper()
+	var list []shamap.Change
+	for _, ch := range s.Changes() {
+		b, err := w.defs.Encode(ch.After)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		list = append(list, shamap.Change{Key: ch.Index, Data: b})
+	}
+	return list
+}
+
+func must2(m shamap.Map, err error) shamap.Map {
+	if err != nil {
+		panic(err)
+	}
+	return m
 }
