@@ -73,7 +73,7 @@ type Chain struct {
 	commit  sync.Mutex // held by Commit
 	nodes   []byte     // the frames that Commit builds
 	ledgers []byte
-	wrote   int    // bytes of nodes of the last ledger
+	wrote   int    // bytes of nodes that the last ledger changed
 	cycle   uint64 // nodes before this offset are being refreshed, 0 = none
 
 	mu       sync.Mutex
@@ -169,9 +169,12 @@ func (c *Chain) commitLedger(l *Ledger, now *info) (shamap.Map, error) {
 	if err != nil {
 		return l.State, err
 	}
+	before, _ := m.Root()
 	if m, err = c.refresh(m, last); err != nil {
 		return l.State, err
 	}
+	after, _ := m.Root()
+	refreshed := int(before.Bytes - after.Bytes)
 	durable := c.Durable()
 	saved, err := c.writeNodes(m, l.Header.Seq, durable)
 	if err != nil {
@@ -190,7 +193,7 @@ func (c *Chain) commitLedger(l *Ledger, now *info) (shamap.Map, error) {
 	c.state.advance(len(c.nodes))
 	c.history.advance(len(c.ledgers))
 	saved.Keep()
-	c.wrote = len(c.nodes)
+	c.wrote = max(len(c.nodes)-refreshed, 0)
 	c.index.add(now, l.Transactions, places, c.history.end(), int64(len(c.nodes)+len(c.ledgers)))
 	c.first.CompareAndSwap(0, l.Header.Seq)
 	c.mu.Lock()
@@ -306,9 +309,10 @@ func (c *Chain) checkSync(err error) error {
 }
 
 // refresh has nodes at the beginning of the stream written anew, so that it can
-// be dropped: while the part of the stream that only the last state still needs
-// is more than twice as long as that state, and in every ledger at most as much
-// as the ledger before has written.
+// be dropped. It begins when the part of the stream that only the last state
+// still needs is longer than that state, and writes half as much as the ledgers
+// themselves change: a state is copied once while three times its size becomes
+// garbage, and no ledger takes much longer for it.
 func (c *Chain) refresh(m shamap.Map, last *info) (shamap.Map, error) {
 	if last == nil {
 		return m, nil
@@ -323,13 +327,13 @@ func (c *Chain) refresh(m shamap.Map, last *info) (shamap.Map, error) {
 		if oldest == nil || oldest.stateEnd < last.root.Oldest {
 			return m, nil
 		}
-		if oldest.stateEnd-last.root.Oldest <= 2*last.root.Bytes+2*uint64(c.cfg.SegmentBytes) {
+		if oldest.stateEnd-last.root.Oldest <= last.root.Bytes+2*uint64(c.cfg.SegmentBytes) {
 			return m, nil
 		}
 		c.cycle = oldest.stateEnd
 	}
-	const least = 64 << 10
-	return m.Refresh(c.cycle, max(least, c.wrote))
+	const least = 16 << 10 // so that a cycle ends also where little changes
+	return m.Refresh(c.cycle, max(least, c.wrote/2))
 }
 
 // Err returns why the chain has failed, nil while it works.

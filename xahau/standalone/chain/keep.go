@@ -103,23 +103,25 @@ func (c *Chain) keep() error {
 		}
 	}
 	c.mu.Lock()
-	unneeded, durable := c.unneeded, c.durable
+	unneeded, durable, settled := c.unneeded, c.durable, c.settled
 	c.mu.Unlock()
+	// A ledger begins at most one file of a stream, so this is enough to keep up.
+	limit := 2 * int(min(max(durable-settled, 1), 1000))
 	// A restart reads from the checkpoint on.
 	check := c.index.checkpoint()
-	if err := c.state.drop(min(unneeded, check.stateEnd)); err != nil {
+	if err := c.state.drop(min(unneeded, check.stateEnd), limit); err != nil {
 		return err
 	}
-	return c.dropLedgers(durable, check.end)
+	return c.dropLedgers(durable, check.end, limit)
 }
 
 // dropLedgers drops the files that hold only ledgers which are not kept.
-func (c *Chain) dropLedgers(durable uint32, end uint64) error {
+func (c *Chain) dropLedgers(durable uint32, end uint64, limit int) error {
 	if c.cfg.HistoryLedgers == 0 || durable <= c.cfg.HistoryLedgers {
 		return nil
 	}
 	wanted := durable - c.cfg.HistoryLedgers + 1
-	for {
+	for range limit {
 		second, ok := c.history.second()
 		if !ok || second > end {
 			return nil
@@ -136,8 +138,9 @@ func (c *Chain) dropLedgers(durable uint32, end uint64) error {
 		}
 		// In this order: nobody asks for a ledger that is just going away.
 		c.first.Store(f.ledger)
-		if err := c.history.drop(second); err != nil {
+		if err := c.history.drop(second, 1); err != nil {
 			return err
 		}
 	}
+	return nil
 }

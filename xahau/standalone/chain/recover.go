@@ -194,7 +194,7 @@ func parseTransactions(b []byte, off uint64, l *info) (txs []Transaction, places
 
 // findRecent reads what is kept in memory of the last ledgers.
 func (c *Chain) findRecent(last uint32) error {
-	c.durable = last
+	c.durable, c.settled = last, last
 	if last == 0 {
 		return nil
 	}

@@ -87,14 +87,6 @@ func (r *run) layout() {
 	r.start[sectionCount] = block
 }
 
-// records returns how many records there are in all sections.
-func (r *run) records() (n uint64) {
-	for _, c := range r.count {
-		n += c
-	}
-	return n
-}
-
 func openRun(fs disk.FS, file string, name string, level int) (*run, error) {
 	r := &run{name: name, level: level}
 	if _, err := fmt.Sscanf(name, "index-%010d-%010d", &r.first, &r.last); err != nil || runName(r.first, r.last) != name {

@@ -271,7 +271,9 @@ func (s *stream) begin(g *segment) error {
 
 // write writes a frame where next has said. It counts only after advance.
 func (s *stream) write(b []byte) error {
+	s.mu.RLock()
 	g := s.segs[len(s.segs)-1]
+	s.mu.RUnlock()
 	if _, err := g.file.WriteAt(b, g.size); err != nil {
 		return fmt.Errorf("writing %s: %w", s.path(g.base), err)
 	}
@@ -306,12 +308,13 @@ func (s *stream) sync() error {
 	return nil
 }
 
-// drop removes the segments that end at or before an offset, but never the
-// last.
-func (s *stream) drop(before uint64) error {
+// drop removes segments that end at or before an offset, but never the last,
+// and at most limit: where a file system has to tell the disk which blocks are
+// free, removing many files at once holds up everybody's syncs.
+func (s *stream) drop(before uint64, limit int) error {
 	s.mu.Lock()
 	var dropped []*segment
-	for len(s.segs) > 1 && s.segs[0].end() <= before {
+	for len(s.segs) > 1 && s.segs[0].end() <= before && len(dropped) < limit {
 		g := s.segs[0]
 		if g.file != nil {
 			g.file.Close()

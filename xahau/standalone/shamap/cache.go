@@ -46,6 +46,7 @@ func (c *Cache) shard(off uint64) *cacheShard {
 	return &c.shards[off*0x9E3779B97F4A7C15>>60]
 }
 
+// get returns a node and remembers it.
 func (c *Cache) get(r *ref) (node, error) {
 	s := c.shard(r.off)
 	s.mu.Lock()
@@ -59,19 +60,41 @@ func (c *Cache) get(r *ref) (node, error) {
 	if ok {
 		return n, nil
 	}
-	place := Place{Off: r.off, Len: r.len}
-	b, err := c.source.ReadNode(place)
+	n, err := c.read(r)
+	if err == nil {
+		c.put(r.off, n)
+	}
+	return n, err
+}
+
+// peek returns a node that will hardly be wanted again.
+func (c *Cache) peek(r *ref) (node, error) {
+	s := c.shard(r.off)
+	s.mu.Lock()
+	n, ok := s.young[r.off]
+	if !ok {
+		n, ok = s.old[r.off]
+	}
+	s.mu.Unlock()
+	if ok {
+		return n, nil
+	}
+	return c.read(r)
+}
+
+// read reads a node from the store and checks it.
+func (c *Cache) read(r *ref) (node, error) {
+	b, err := c.source.ReadNode(Place{Off: r.off, Len: r.len})
 	if err != nil {
 		return nil, fmt.Errorf("reading node %x: %w", r.hash[:8], err)
 	}
-	n, err = decodeNode(b)
+	n, err := decodeNode(b)
 	if err == nil {
 		err = checkNode(n, c.kind, r)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("node of %d bytes at offset %d: %w", r.len, r.off, err)
 	}
-	c.put(r.off, n)
 	return n, nil
 }
 

@@ -94,9 +94,12 @@ func (f *refresher) refresh(r ref, depth int) (ref, error) {
 	if f.budget <= 0 || r.empty() || r.node == nil && r.oldest >= f.before {
 		return r, nil
 	}
-	n, err := f.m.load(&r)
-	if err != nil {
-		return r, err
+	n := r.node
+	if n == nil {
+		var err error
+		if n, err = f.m.cache.peek(&r); err != nil {
+			return r, err
+		}
 	}
 	if in, ok := n.(*inner); ok {
 		if depth == maxDepth {
