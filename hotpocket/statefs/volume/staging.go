@@ -436,8 +436,7 @@ func (sf *StagedFile) PutRun(first uint32, data []byte) error {
 		rest = rest[n:]
 	}
 	err := sf.s.room(func() error {
-		_, err := pwrite(sf.fd, data, int64(uint64(first)*group))
-		return err
+		return sf.write(data, int64(uint64(first)*group))
 	})
 	if err != nil {
 		return fmt.Errorf("stage group %d: %w", first, err)
@@ -446,6 +445,31 @@ func (sf *StagedFile) PutRun(first uint32, data []byte) error {
 		sf.got(j)
 	}
 	return nil
+}
+
+// uncachedFrom is the size in bytes from which fetched files are not kept in the
+// page cache: filling it costs more than everything else, and whoever reads a
+// large state next is another process at another time.
+const uncachedFrom = 4 << 20
+
+// rwfDontcache asks that pages are dropped once they are written (Linux 6.14).
+const rwfDontcache = 0x80
+
+func (sf *StagedFile) write(data []byte, off int64) error {
+	v := sf.s.v
+	if sf.size >= uncachedFrom && !v.cachesAll.Load() {
+		n, err := retry(func() (int, error) { return unix.Pwritev2(sf.fd, [][]byte{data}, off, rwfDontcache) })
+		if err == nil && n == len(data) {
+			return nil
+		}
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+			v.cachesAll.Store(true)
+		} else if err != nil {
+			return err
+		}
+	}
+	_, err := pwrite(sf.fd, data, off)
+	return err
 }
 
 // Close ends the work on the file. When no group is missing the file is there

@@ -34,6 +34,9 @@ type Volume struct {
 	// open4Writing is writable, for a look without mu.
 	open4Writing atomic.Bool
 
+	// cachesAll says that the disk's file system cannot write past the page cache.
+	cachesAll atomic.Bool
+
 	// op is held by whatever moves the volume from one state to the next:
 	// Begin, End, Commit, Rollback, SetPatch, a Staging's Switch, Close. It is
 	// taken before a file's io and before mu.
