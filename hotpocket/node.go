@@ -244,7 +244,8 @@ func (n *node) run(ctx context.Context, cancel context.CancelFunc, group *errgro
 	n.nonces.Store(nonces)
 	n.exec = newExecutor(n, runner, state, nonces)
 	n.exec.synced.Store(true)
-	n.states = newStates(n, state)
+	n.states = newStates(n, state, conf.HPFS.MaxUpload)
+	defer n.states.server.Close()
 	n.intake = newIntake(n)
 	if n.gate, err = n.newGateway(conf); err != nil {
 		return err

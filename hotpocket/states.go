@@ -41,7 +41,7 @@ func (n *node) Recycle(kind mesh.Kind, answer []byte) {
 	}
 }
 
-func newStates(n *node, state statefs.State) *states {
+func newStates(n *node, state statefs.State, upload uint64) *states {
 	s := &states{n: n}
 	s.client = statesync.NewClient(statesync.Config{
 		State:     state,
@@ -54,7 +54,7 @@ func newStates(n *node, state statefs.State) *states {
 		Progress: s.progress,
 		Log:      n.log,
 	})
-	s.server = statesync.NewServer(statesync.ServerConfig{State: state, Log: n.log})
+	s.server = statesync.NewServer(statesync.ServerConfig{State: state, BytesPerSecond: int(upload), Log: n.log})
 	return s
 }
 

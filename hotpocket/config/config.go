@@ -150,11 +150,14 @@ type User struct {
 // files of the original, where External says that somebody else mounts the state
 // file system.
 type HPFS struct {
-	Backend  string // "fuse" or "dir"
-	Socket   string // of a state process that somebody else starts; "": the node's own
-	RunAs    string // "uid:gid" of the node's own state process, or ""
-	External bool
-	LogLevel string // "dbg", "inf", "wrn" or "err"
+	Backend string // "fuse" or "dir"
+	Socket  string // of a state process that somebody else starts; "": the node's own
+	RunAs   string // "uid:gid" of the node's own state process, or ""
+	// MaxUpload bounds what peers are sent of the state, to all of them
+	// together, in bytes a second; 0: no bound.
+	MaxUpload uint64
+	External  bool
+	LogLevel  string // "dbg", "inf", "wrn" or "err"
 }
 
 // User returns the user and group under which the state's process runs; ok is
@@ -245,6 +248,7 @@ func (c *Config) bind(b binder) {
 		b.field("backend", ours(oneOf(&c.HPFS.Backend, "fuse", "dir")))
 		b.field("socket", ours(text(&c.HPFS.Socket, `a path from / on, or ""`, func(s string) bool { return s == "" || filepath.IsAbs(s) })))
 		b.field("run_as", ours(text(&c.HPFS.RunAs, `"uid:gid" in numbers, or ""`, isRunAs)))
+		b.field("max_upload_bytes_per_sec", ours(whole(&c.HPFS.MaxUpload, 0, 1<<40)))
 	})
 	b.section("log", func(b binder) {
 		b.field("log_level", oneOf(&c.Log.Level, logLevels...))

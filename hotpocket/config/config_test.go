@@ -78,7 +78,7 @@ func TestParseReadsEveryField(t *testing.T) {
 			c.Mesh.MaxBadMsgSigsPerMin == 23 && c.Mesh.MaxDupMsgsPerMin == 24,
 		"discovery": c.Mesh.PeerDiscovery == PeerDiscovery{false, 65535 * time.Millisecond},
 		"user":      c.User == User{4321, false, 2 * time.Second, 31, 32, 33, 34, 35, 32},
-		"hpfs":      c.HPFS == HPFS{External: true, LogLevel: "dbg", Backend: "dir", Socket: "/run/state", RunAs: "7:8"},
+		"hpfs":      c.HPFS == HPFS{External: true, LogLevel: "dbg", Backend: "dir", Socket: "/run/state", RunAs: "7:8", MaxUpload: 77},
 		"log":       c.Log.Level == "err" && c.Log.MaxMBytesPerFile == 41 && c.Log.MaxFileCount == 42 && c.Log.Console() && !c.Log.File(),
 	}
 	for what, ok := range checks {
