@@ -131,7 +131,7 @@ func (e *Engine) Apply(ctx context.Context, to view.View, p *Prepared, mode Mode
 		code = ter.TecOVERSIZE
 	}
 	switch {
-	case code == ter.TesSUCCESS:
+	case code == ter.TesSUCCESS, code == ter.TesPARTIAL:
 	case !code.IsClaimed() || mode.Retry && !final(code):
 		return Outcome{Result: code}, nil
 	default:
