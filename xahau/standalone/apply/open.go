@@ -47,13 +47,26 @@ type Open struct {
 	trial  *view.Sandbox // the transactions tried so far
 	txs    []*tx.Prepared
 	known  map[xahau.Hash256]bool
-	held   []*tx.Prepared // such as those with a later sequence number
-	fees   int64
+	held   []Held   // such as those with a later sequence number
+	failed []Result // held ones that failed when this ledger was opened
 }
+
+// Held is a transaction that waits for others.
+type Held struct {
+	Tx *tx.Prepared
+	// Since is the ledger that was open when it came.
+	Since uint32
+	// Code says what it waits for.
+	Code ter.Code
+}
+
+// holdLedgers is for how many ledgers a transaction is held, so that nobody can
+// fill the place for held ones for good.
+const holdLedgers = 5
 
 // Next opens a ledger on a closed one. held are transactions that were left over
 // when that was closed; they are tried at once.
-func Next(ctx context.Context, cfg Config, parent chain.Header, state shamap.Map, held []*tx.Prepared) (*Open, error) {
+func Next(ctx context.Context, cfg Config, parent chain.Header, state shamap.Map, held []Held) (*Open, error) {
 	if cfg.Held == 0 {
 		cfg.Held = 2048
 	}
@@ -63,9 +76,13 @@ func Next(ctx context.Context, cfg Config, parent chain.Header, state shamap.Map
 	if err := o.closed.Err(); err != nil {
 		return nil, err
 	}
-	for _, p := range held {
-		if _, err := o.Submit(ctx, p); err != nil {
+	for _, h := range held {
+		code, err := o.submit(ctx, h.Tx, h.Since)
+		if err != nil {
 			return nil, err
+		}
+		if !o.known[h.Tx.ID] {
+			o.failed = append(o.failed, Result{Tx: h.Tx, Code: code})
 		}
 	}
 	return o, nil
@@ -84,17 +101,24 @@ func (o *Open) reader() *view.Closed {
 func (o *Open) View() view.Reader { return o.trial }
 
 // Transactions gives the transactions tried so far that will probably be in the
-// ledger, and Held those that wait for others.
+// ledger.
 func (o *Open) Transactions() []*tx.Prepared { return o.txs }
 
 // Held gives the transactions that wait for others.
-func (o *Open) Held() []*tx.Prepared { return o.held }
+func (o *Open) Held() []Held { return o.held }
 
 // Submit tries a transaction. The result is preliminary; TerPRE_SEQ and its like
 // mean that it is held for the next ledgers. The error is the store's.
 func (o *Open) Submit(ctx context.Context, p *tx.Prepared) (ter.Code, error) {
+	return o.submit(ctx, p, o.parent.Seq+1)
+}
+
+func (o *Open) submit(ctx context.Context, p *tx.Prepared, since uint32) (ter.Code, error) {
 	if o.known[p.ID] {
 		return ter.TefALREADY, nil
+	}
+	if o.servers(p) {
+		return ter.TemINVALID, nil
 	}
 	code, applied, err := o.try(ctx, p)
 	if err != nil {
@@ -103,19 +127,28 @@ func (o *Open) Submit(ctx context.Context, p *tx.Prepared) (ter.Code, error) {
 	switch {
 	case applied:
 		return code, o.retryHeld(ctx, p)
-	case code.IsRetry():
+	case code.IsRetry() && o.parent.Seq+1-since < holdLedgers:
 		if len(o.held) >= o.cfg.Held {
 			return ter.TelCAN_NOT_QUEUE_FULL, nil
 		}
 		o.known[p.ID] = true
-		o.held = append(o.held, p)
+		o.held = append(o.held, Held{p, since, code})
 	}
 	return code, nil
 }
 
 // Try is Submit without keeping the transaction.
 func (o *Open) Try(ctx context.Context, p *tx.Prepared) (tx.Outcome, error) {
+	if o.servers(p) {
+		return tx.Outcome{Result: ter.TemINVALID}, nil
+	}
 	return o.cfg.Engine.Apply(ctx, view.NewSandbox(o.trial), p, tx.Mode{Open: true, Index: uint32(len(o.txs))})
+}
+
+// servers tells whether a transaction is one of the servers', which nobody can
+// submit: they have no signature.
+func (o *Open) servers(p *tx.Prepared) bool {
+	return o.cfg.Engine.Table[p.Tx.TransactionType()].Pseudo
 }
 
 func (o *Open) try(ctx context.Context, p *tx.Prepared) (ter.Code, bool, error) {
@@ -136,10 +169,10 @@ func (o *Open) retryHeld(ctx context.Context, p *tx.Prepared) error {
 	for again := true; again; {
 		again = false
 		for i, h := range o.held {
-			if h.Tx.Account(field.Account) != account {
+			if h.Tx.Tx.Account(field.Account) != account {
 				continue
 			}
-			_, applied, err := o.try(ctx, h)
+			_, applied, err := o.try(ctx, h.Tx)
 			if err != nil {
 				return err
 			}
@@ -164,10 +197,10 @@ type Result struct {
 type Closed struct {
 	Ledger  chain.Ledger
 	Results []Result // in the order of application
-	// Failed are those that are not in the ledger and never can be, with the reason.
+	// Failed are those that are not in the ledger and will not be tried again.
 	Failed []Result
 	// Held are for Next.
-	Held []*tx.Prepared
+	Held []Held
 }
 
 // Bounds of the passes over the transactions of a ledger.
@@ -185,7 +218,7 @@ func (o *Open) Close(ctx context.Context, closeTime uint32, extra ...*tx.Prepare
 	}
 	// The trial has read the same state; what it has decoded is good again.
 	built := view.NewSandbox(o.closed)
-	b := &builder{o: o, ctx: ctx, view: built}
+	b := &builder{o: o, ctx: ctx, view: built, failed: slices.Clone(o.failed)}
 	if o.cfg.Emissions != nil {
 		emitted, err := o.cfg.Emissions.Pending(built)
 		if err != nil {
@@ -198,13 +231,26 @@ func (o *Open) Close(ctx context.Context, closeTime uint32, extra ...*tx.Prepare
 	if err := b.run(extra); err != nil {
 		return nil, err
 	}
-	all := append(slices.Clone(o.txs), o.held...)
+	all := slices.Clone(o.txs)
+	since := make(map[*tx.Prepared]uint32, len(o.held))
+	for _, h := range o.held {
+		all = append(all, h.Tx)
+		since[h.Tx] = h.Since
+	}
 	order, err := canonicalOrder(all)
 	if err != nil {
 		return nil, err
 	}
-	if b.left, err = b.passes(order); err != nil {
+	left, err := b.passes(order)
+	if err != nil {
 		return nil, err
+	}
+	for _, p := range left {
+		h := Held{Tx: p, Since: since[p], Code: ter.TerRETRY}
+		if h.Since == 0 {
+			h.Since = o.parent.Seq + 1
+		}
+		b.held = append(b.held, h)
 	}
 	skipLists(built)
 	return b.close(closeTime)
@@ -216,7 +262,7 @@ type builder struct {
 	view   *view.Sandbox
 	done   []Result
 	failed []Result
-	left   []*tx.Prepared
+	held   []Held
 	burned int64
 	minted int64
 }
@@ -405,5 +451,5 @@ func (b *builder) close(closeTime uint32) (*Closed, error) {
 		ParentHash: chain.Hash(o.hash), TxHash: tree.Hash(), AccountHash: state.Hash(),
 		ParentCloseTime: o.parent.CloseTime, CloseTime: closeTime, CloseResolution: CloseResolution,
 	}
-	return &Closed{Ledger: chain.Ledger{Header: header, State: state, Transactions: txs}, Results: b.done, Failed: b.failed, Held: b.left}, nil
+	return &Closed{Ledger: chain.Ledger{Header: header, State: state, Transactions: txs}, Results: b.done, Failed: b.failed, Held: b.held}, nil
 }

@@ -24,7 +24,15 @@ type simulation struct {
 	r      *rand.Rand
 	names  []string
 	checks []xahau.Hash256
+	tokens []xahau.Hash256
+	offers []offerOf // made so far
 	codes  map[string]int
+}
+
+// offerOf is the offer that a transaction of an account made.
+type offerOf struct {
+	name string
+	seq  uint32
 }
 
 var simulatedCurrencies = []string{"USD", "EVR"}
@@ -54,7 +62,7 @@ func TestSimulation(t *testing.T) {
 		t.Log(l)
 	}
 	// Every type must have succeeded and failed, or the simulation tests nothing.
-	for typ := range tx.Standard() {
+	for typ := range tx.Standard().Add(tx.Offers()).Add(tx.URITokens()) {
 		name := xahau.DefaultDefinitions().TransactionName(typ)
 		if typ == xahau.TxSetFee || typ == xahau.TxEnableAmendment {
 			continue
@@ -163,7 +171,10 @@ func (s *simulation) transaction() (*xahau.Object, string) {
 	from, to := s.account(by), s.account(s.name())
 	var o *xahau.Object
 	u32 := func(n int) xahau.Uint32 { return xahau.Uint32(s.r.IntN(n)) }
-	switch k := s.r.IntN(100); {
+	switch k := s.r.IntN(140); {
+	case k >= 100:
+		o, by = s.trade(by, k)
+		from = o.Account(field.Account)
 	case k < 35:
 		o = xahau.Payment(from, to, s.amount())
 		if s.chance(30) {
@@ -234,6 +245,17 @@ func (s *simulation) transaction() (*xahau.Object, string) {
 		}
 	case k < 67:
 		o = xahau.AccountDelete(from, to)
+		o.Set(field.DestinationTag, u32(10))
+		for _, n := range s.names {
+			// One that has nothing, if there is one.
+			a := s.account(n)
+			root := s.open.View().Read(keylet.Account(a))
+			if root != nil && a != to && root.Uint32(field.OwnerCount) == 0 && s.chance(50) && view.DirEmpty(s.open.View(), keylet.OwnerDirectory(a)) {
+				by, from = n, a
+				o.Set(field.Account, a)
+				break
+			}
+		}
 	case k < 71:
 		if s.chance(50) {
 			o = xahau.SetRegularKey(from, &to)
@@ -302,19 +324,102 @@ func (s *simulation) transaction() (*xahau.Object, string) {
 	case 4:
 		o.Set(field.LastLedgerSequence, xahau.Uint32(s.last.Seq+uint32(s.r.IntN(3))))
 	case 5:
-		o.Set(field.Sequence, xahau.Uint32(root2(root)+uint32(s.r.IntN(3))))
+		o.Set(field.Sequence, xahau.Uint32(sequenceAt(root)+uint32(s.r.IntN(3))))
 	}
 	return o, by
 }
 
-func root2(root *xahau.Object) uint32 {
+// trade makes a transaction with offers or tokens.
+func (s *simulation) trade(by string, k int) (*xahau.Object, string) {
+	from := s.account(by)
+	switch {
+	case k < 120:
+		o := xahau.OfferCreate(from, s.amount(), s.amount())
+		if s.chance(60) {
+			// At about the rates of the others, so that offers cross.
+			a, b := s.issued(), s.drops()
+			if s.chance(30) {
+				b = s.issued()
+			}
+			if s.chance(50) {
+				a, b = b, a
+			}
+			o = xahau.OfferCreate(from, a, b)
+		}
+		flags := uint32(0)
+		for _, f := range []uint32{xahau.TfPassive, xahau.TfImmediateOrCancel, xahau.TfFillOrKill, xahau.TfSell} {
+			if s.chance(12) {
+				flags |= f
+			}
+		}
+		o.SetFlags(flags)
+		if s.chance(10) {
+			o.Set(field.Expiration, xahau.Uint32(int64(s.last.CloseTime)+s.r.Int64N(200)-20))
+		}
+		if len(s.offers) > 0 && s.chance(10) {
+			if x := s.offers[s.r.IntN(len(s.offers))]; x.name == by {
+				o.Set(field.OfferSequence, xahau.Uint32(x.seq))
+			}
+		}
+		return o, by
+	case k < 124:
+		seq := uint32(1)
+		if len(s.offers) > 0 && s.chance(90) {
+			x := s.offers[s.r.IntN(len(s.offers))]
+			by, seq = x.name, x.seq
+		}
+		return xahau.OfferCancel(s.account(by), seq), by
+	case k < 129:
+		return xahau.URITokenMint(from, []byte{byte(s.r.IntN(60)), 'x'}, uint32(s.r.IntN(2))), by
+	}
+	if len(s.tokens) == 0 {
+		return xahau.URITokenBurn(from, xahau.Hash256{2}), by
+	}
+	id := s.tokens[s.r.IntN(len(s.tokens))]
+	token := s.open.View().Read(keylet.Keylet{Type: xahau.EntryURIToken, Index: id})
+	if token != nil && (k < 134 || k >= 137) && s.chance(85) {
+		for n, key := range s.keys {
+			if key.Account() == token.Account(field.Owner) {
+				by = n
+			}
+		}
+		from = s.account(by)
+	}
+	switch {
+	case k < 134:
+		var to *xahau.AccountID
+		if s.chance(30) {
+			a := s.account(s.name())
+			to = &a
+		}
+		return xahau.URITokenCreateSellOffer(from, id, s.amount(), to), by
+	case k < 137:
+		amount := s.amount()
+		if token != nil && token.Has(field.Amount) {
+			amount = token.Amount(field.Amount)
+			if to, ok := xahau.Lookup[xahau.AccountID](token, field.Destination); ok {
+				for n, key := range s.keys {
+					if key.Account() == to {
+						by = n
+					}
+				}
+			}
+		}
+		return xahau.URITokenBuy(s.account(by), id, amount), by
+	case k < 138:
+		return xahau.URITokenCancelSellOffer(from, id), by
+	}
+	return xahau.URITokenBurn(from, id), by
+}
+
+func sequenceAt(root *xahau.Object) uint32 {
 	if root == nil {
 		return 0
 	}
 	return root.Uint32(field.Sequence)
 }
 
-// signers are who signs for an account: its regular key if it has one and its
+// signWith tells who signs for an account: its regular key if it has one and its
 // master key is of no use.
 func (s *simulation) signWith(o *xahau.Object, by string) string {
 	root := s.open.View().Read(keylet.Account(o.Account(field.Account)))
@@ -352,6 +457,19 @@ func (s *simulation) ledger() {
 			s.t.Fatalf("an invariant failed: %v", r.Tx.Tx)
 		}
 		for _, n := range r.Meta.Array(field.AffectedNodes) {
+			if n.Field == field.CreatedNode {
+				f := n.Object.Object(field.NewFields)
+				switch n.Object.EntryType() {
+				case xahau.EntryURIToken:
+					s.tokens = append(s.tokens, n.Object.Hash(field.LedgerIndex))
+				case xahau.EntryOffer:
+					for name, k := range s.keys {
+						if k.Account() == f.Account(field.Account) {
+							s.offers = append(s.offers, offerOf{name, f.Uint32(field.Sequence)})
+						}
+					}
+				}
+			}
 			if n.Object.EntryType() != xahau.EntryCheck {
 				continue
 			}

@@ -57,7 +57,7 @@ func newWorld(t testing.TB, balances map[string]int64) *world {
 	return w
 }
 
-func (w *world) next(held []*tx.Prepared) {
+func (w *world) next(held []Held) {
 	w.t.Helper()
 	o, err := Next(context.Background(), w.cfg, w.last, w.state, held)
 	if err != nil {

@@ -138,7 +138,7 @@ func checkParameters(t *xahau.Object) error {
 	seen := make(map[string]bool, len(list))
 	for _, p := range list {
 		if p.Field != field.HookParameter {
-			return errors.New("HookParameters contains something else")
+			return errors.New("the hook parameters contain something else")
 		}
 		name, value := p.Object.Blob(field.HookParameterName), p.Object.Blob(field.HookParameterValue)
 		switch {
@@ -173,7 +173,7 @@ func checkMemos(defs *xahau.Definitions, t *xahau.Object) error {
 	}
 	for _, m := range memos {
 		if m.Field != field.Memo {
-			return errors.New("Memos contains something else")
+			return errors.New("the memos contain something else")
 		}
 		for c, v := range m.Object.All() {
 			b, ok := v.(xahau.Blob)
