@@ -57,7 +57,11 @@ func stateWork(kind, dir, count string) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{dir: dir, buf: make([]byte, 1<<20)}
+	// As a contract does: its folder is its working directory.
+	if err := os.Chdir(dir); err != nil {
+		return err
+	}
+	w := &worker{dir: ".", buf: make([]byte, 1<<20)}
 	for i := range w.buf {
 		w.buf[i] = byte(i*7 + i>>8)
 	}
