@@ -641,7 +641,7 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
-var crashSeeds = flag.Int("crash-seeds", 300, "number of seeds of the crash test")
+var crashSeeds = flag.Int("crash-seeds", 150, "number of seeds of the crash test")
 
 // TestCrash runs a chain on a disk that loses power at a random operation,
 // again and again. Whatever was reported as durable is there afterwards, whole,

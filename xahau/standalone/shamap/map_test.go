@@ -14,12 +14,10 @@ import (
 type memStore struct {
 	data    []byte
 	base    uint64 // what is before it is dropped
-	reads   int
 	corrupt bool
 }
 
 func (s *memStore) ReadNode(p Place) ([]byte, error) {
-	s.reads++
 	if p.Off < s.base || p.Off+uint64(p.Len) > uint64(len(s.data)) {
 		return nil, fmt.Errorf("offset %d is not there", p.Off)
 	}
@@ -144,7 +142,11 @@ type version struct {
 // TestModel makes random changes to many versions, saved and unsaved, and
 // compares every one with a plain map, at once and at the end.
 func TestModel(t *testing.T) {
-	for seed := range uint64(30) {
+	seeds := uint64(30)
+	if testing.Short() {
+		seeds = 6
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		store := &memStore{}
 		cache := NewCache(store, State, rng.IntN(3)*20000)
