@@ -97,6 +97,7 @@ func (r *run) Commit(ctx context.Context) error {
 		return fmt.Errorf("commit run %d: %w", r.seq, err)
 	}
 	r.finished = true
+	s.ro.trim(r.seq)
 	return nil
 }
 

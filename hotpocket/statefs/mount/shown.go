@@ -265,6 +265,21 @@ func (m *roMount) forget() {
 	m.retire(func(*shown) bool { return true })
 }
 
+// keepOld is how many versions behind the agreed one the version may be that was
+// shown last. It holds its files on the disk.
+const keepOld = 8
+
+// trim lets go of the version that was shown last when nobody looks at it and it
+// is old.
+func (m *roMount) trim(agreed uint64) {
+	m.viewMu.Lock()
+	old := m.current != nil && m.views[m.current] == 0 && m.current.snap.Version().Seq+keepOld < agreed
+	m.viewMu.Unlock()
+	if old {
+		m.forget()
+	}
+}
+
 func (m *roMount) dir(s *shown) string {
 	return filepath.Join(m.path, versionName(s.number), stateName)
 }

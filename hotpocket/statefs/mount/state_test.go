@@ -476,3 +476,72 @@ func TestFullDisk(t *testing.T) {
 	}
 	commitRun(t, s, 2, func(dir string) { must(t, os.WriteFile(dir+"/f", []byte("goes on"), 0o644)) })
 }
+
+// TestSwitchIsSeenAtOnce brings a state, of which the kernel knows all, to one
+// that was fetched.
+func TestSwitchIsSeenAtOnce(t *testing.T) {
+	fill := func(s *State, seq uint64, files map[string]string, patch string) statefs.Version {
+		return commitRun(t, s, seq, func(dir string) {
+			for name, content := range files {
+				must(t, os.WriteFile(dir+"/"+name, []byte(content), 0o644))
+			}
+			must(t, os.WriteFile(dir+"/../patch.cfg", []byte(patch), 0o644))
+		})
+	}
+	from, to := openState(t, t.TempDir()), openState(t, t.TempDir())
+	want := fill(from, 5, map[string]string{"same": "same", "other": "there", "new": "new", "more": "more"}, "there")
+	fill(to, 1, map[string]string{"same": "same", "other": "here", "gone": "gone"}, "here")
+	look := func() string {
+		text := ""
+		for _, name := range []string{"same", "other", "new", "more", "gone", "../patch.cfg"} {
+			b, err := os.ReadFile(to.paths.state + "/" + name)
+			text += fmt.Sprintf("%s: %q %v\n", name, b, os.IsNotExist(err))
+		}
+		return text
+	}
+	look()
+	v := openView(t, to)
+	before, err := treeText(v.Dir())
+	must(t, err)
+	st, err := to.Stage(ctx)
+	must(t, err)
+	object := func(ref statefs.Ref) []byte {
+		t.Helper()
+		b, err := from.Object(ctx, ref)
+		must(t, err)
+		return b
+	}
+	node := object(statefs.Ref{Kind: statefs.RefDir, Hash: want.Root})
+	must(t, st.PutNode(statefs.RefDir, want.Root, node))
+	l, err := statefs.DecodeDir(node)
+	must(t, err)
+	for _, e := range l.Inline {
+		if !st.HasFile(e.Hash) {
+			must(t, st.PutFile(e.Hash, object(statefs.Ref{Kind: statefs.RefData, Path: e.Name, Hash: e.Hash})))
+		}
+	}
+	must(t, st.Switch(ctx, want, from.Patch()))
+	must(t, st.Close())
+	if got := to.Agreed(); got != want {
+		t.Errorf("agreed on %v, want %v", got, want)
+	}
+	if got, want := look(), `same: "same" false
+other: "there" false
+new: "new" false
+more: "more" false
+gone: "" true
+../patch.cfg: "there" false
+`; got != want {
+		t.Errorf("there is now\n%s\nwant\n%s", got, want)
+	}
+	// Who looked at the old version goes on seeing it.
+	after, err := treeText(v.Dir())
+	must(t, err)
+	if after != before {
+		t.Errorf("a view has changed:\n%s", after)
+	}
+	must(t, v.Close())
+	if text, err := treeText(openView(t, to).Dir()); err != nil || !strings.Contains(text, "more") {
+		t.Errorf("the next view shows %s, %v", text, err)
+	}
+}
