@@ -31,10 +31,10 @@ type scratches struct {
 const (
 	// scratchReady is how many empty scratches are made at the start, scratchKept
 	// how many are kept when they are no longer used, idleMax how many closed
-	// files keep theirs.
-	scratchReady = 16
+	// files keep theirs: fewer, so that some are ready while old files are packed.
+	scratchReady = 64
 	scratchKept  = 128
-	idleMax      = 48
+	idleMax      = 32
 )
 
 // newScratch makes a file without a name.
