@@ -36,7 +36,7 @@ type encoding struct {
 }
 
 // maxEncoded is how many entries are kept in binary form.
-const maxEncoded = 512
+const maxEncoded = 128
 
 // NewHooks makes the Hooks of an engine, and puts them and the pseudo-transaction
 // that ends what was emitted and expired into it. past gives a transaction of a

@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +12,9 @@ import (
 	"evernode/xahau/field"
 	"evernode/xahau/keylet"
 	"evernode/xahau/standalone/hook"
+	"evernode/xahau/standalone/tx"
 	"evernode/xahau/standalone/view"
+	"evernode/xahau/ter"
 )
 
 func TestHooksBuild(t *testing.T) {
@@ -444,27 +445,66 @@ func (w *world) poke(k keylet.Keylet, o *xahau.Object, balance xahau.Amount) {
 	w.next(nil)
 }
 
+// BenchmarkHookedPayments closes ledgers of payments to an account with a hook: a
+// small one that counts, and one of the size of Evernode's. With submit they are
+// tried in the open ledger before, as those of clients are.
 func BenchmarkHookedPayments(b *testing.B) {
+	large := must(os.ReadFile("../hook/testdata/hooks/large.wasm"))
+	for _, x := range []struct {
+		name   string
+		code   []byte
+		submit bool
+	}{{"count", testHook(b, "count"), false}, {"large", large, false}, {"large, submit", large, true}} {
+		b.Run(x.name, func(b *testing.B) { hookedPayments(b, x.code, x.submit) })
+	}
+}
+
+func hookedPayments(b *testing.B, code []byte, submit bool) {
 	w := newHookWorld(b, map[string]int64{"alice": 1e15, "bob": 1e12})
-	w.install("bob", "count", 0)
 	alice, bob := w.account("alice"), w.account("bob")
+	// What the large one expects: a number in its state, and two parameters.
+	w.install("bob", "probe", 0)
+	w.run(command(xahau.Invoke(alice, bob, nil), "DO", "S", "K", "number", "V", "\x01\x02"), "alice", "tesSUCCESS")
+	w.run(xahau.SetHook(bob, xahau.HookCreate(code, everything, space(1), xahau.HsfOverride)), "bob", "tesSUCCESS")
+	payment := func() *xahau.Object {
+		return command(xahau.Payment(alice, bob, xahau.Drops(1)), "PA", "12345", strings.Repeat("n", 32), "1234")
+	}
+	fee := w.cfg.Engine.Fee(w.open.View(), payment())
 	seq := w.read(keylet.Account(alice)).Uint32(field.Sequence)
 	const batch = 500
 	b.ResetTimer()
 	for n := 0; n < b.N; n += batch {
 		b.StopTimer()
+		var list []*tx.Prepared
 		for range batch {
-			o := xahau.Payment(alice, bob, xahau.Drops(1))
+			o := payment()
 			o.Set(field.Sequence, xahau.Uint32(seq))
+			o.Set(field.Fee, xahau.Drops(fee))
 			seq++
 			p := w.sign(o, "alice")
-			w.cfg.Engine.Preflight(p, w.open.View().Ledger())
-			w.open.txs = append(w.open.txs, p)
+			if !submit {
+				w.cfg.Engine.Preflight(p, w.open.View().Ledger())
+			}
+			list = append(list, p)
 		}
 		b.StartTimer()
-		c, err := w.open.Close(context.Background(), w.last.CloseTime+4)
+		if !submit {
+			w.open.txs = append(w.open.txs, list...)
+		}
+		for _, p := range list {
+			if !submit {
+				break
+			}
+			if code := w.submit(p); code != ter.TesSUCCESS {
+				b.Fatal(code)
+			}
+		}
+		c, err := w.open.Close(b.Context(), w.last.CloseTime+4)
 		if err != nil || len(c.Results) != batch {
 			b.Fatalf("%v, %d", err, len(c.Results))
+		}
+		if got := w.executions(c.Results[0], "bob"); !strings.HasPrefix(got, "bob 0:1:0") {
+			b.Fatal(got)
 		}
 		w.last, w.state = c.Ledger.Header, c.Ledger.State
 		b.StopTimer()

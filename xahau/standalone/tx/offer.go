@@ -129,10 +129,8 @@ func applyOffer(c *Context) ter.Code {
 		return ter.TefINTERNAL
 	case pays.Signum() == 0 || gets.Signum() == 0:
 		return ter.TesSUCCESS
-	case flags&xahau.TfFillOrKill != 0:
-		return ter.TecKILLED
-	case flags&xahau.TfImmediateOrCancel != 0 && !crossed:
-		return ter.TecKILLED
+	case flags&xahau.TfFillOrKill != 0, flags&xahau.TfImmediateOrCancel != 0 && !crossed:
+		return x.kill()
 	case flags&xahau.TfImmediateOrCancel != 0:
 		return ter.TesSUCCESS
 	case !c.CanReserve(1) && crossed:

@@ -71,16 +71,35 @@ func (x *crossing) run() ter.Code {
 	if kill {
 		s.Discard()
 	}
-	for _, k := range x.stale {
-		if view.Exists(s, k) && !view.DeleteOffer(s, k) {
-			return ter.TefBAD_LEDGER
-		}
+	if !x.removeStale(s) {
+		return ter.TefBAD_LEDGER
 	}
 	s.Apply(v)
 	if kill || got.Signum() == 0 {
 		return ter.TesSUCCESS
 	}
 	return x.rest(spent, got)
+}
+
+// removeStale removes what cannot be taken any more.
+func (x *crossing) removeStale(s *view.Sandbox) bool {
+	for _, k := range x.stale {
+		if view.Exists(s, k) && !view.DeleteOffer(s, k) {
+			return false
+		}
+	}
+	return true
+}
+
+// kill takes back everything but the removal of what cannot be taken any more: the
+// engine keeps that, and would keep the removal of an offer that the transaction
+// replaces.
+func (x *crossing) kill() ter.Code {
+	x.c.View.Discard()
+	if !x.removeStale(x.c.View) {
+		return ter.TefBAD_LEDGER
+	}
+	return ter.TecKILLED
 }
 
 // rest computes what is left of the offer, at its own rate.
