@@ -105,7 +105,13 @@ func (o *Open) View() view.Reader { return o.trial }
 func (o *Open) Transactions() []*tx.Prepared { return o.txs }
 
 // Held gives the transactions that wait for others.
-func (o *Open) Held() []Held { return o.held }
+func (o *Open) Held() []*tx.Prepared {
+	list := make([]*tx.Prepared, len(o.held))
+	for i, h := range o.held {
+		list[i] = h.Tx
+	}
+	return list
+}
 
 // Submit tries a transaction. The result is preliminary; TerPRE_SEQ and its like
 // mean that it is held for the next ledgers. The error is the store's.

@@ -147,6 +147,34 @@ func TestBadSignature(t *testing.T) {
 	}
 }
 
+// TestNetworkID checks what transactions must say about the network.
+func TestNetworkID(t *testing.T) {
+	for _, x := range []struct {
+		network uint32
+		id      xahau.Value
+		want    ter.Code
+	}{
+		{1024, xahau.Uint32(1024), ter.TelNETWORK_ID_MAKES_TX_NON_CANONICAL},
+		{1024, nil, ter.TesSUCCESS},
+		{1025, nil, ter.TelREQUIRES_NETWORK_ID},
+		{1025, xahau.Uint32(1026), ter.TelWRONG_NETWORK},
+		{1025, xahau.Uint32(1025), ter.TesSUCCESS},
+	} {
+		w := newWorld(t, map[string]int64{"alice": 50_000_000})
+		w.cfg.NetworkID = x.network
+		w.next(nil)
+		o := w.fill(xahau.AccountSet(w.account("alice")))
+		o.Set(field.NetworkID, x.id)
+		s, err := w.defs.Sign(o, w.key("alice"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.submit(w.prepare(s.Blob)); got != x.want {
+			t.Errorf("NetworkID %v on network %d gives %s, want %s", x.id, x.network, got, x.want)
+		}
+	}
+}
+
 func TestCloseTimeMustGrow(t *testing.T) {
 	w := newWorld(t, nil)
 	if _, err := w.open.Close(context.Background(), w.last.CloseTime); err == nil {
