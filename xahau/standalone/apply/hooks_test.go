@@ -397,6 +397,36 @@ func TestGenerations(t *testing.T) {
 	w.expect(c.Results[0], "carol 0:1:0, bob 0:2:0 cbak", "bob", "carol")
 }
 
+// A hook writes the state of another account if one of that account's hooks grants
+// it to its code.
+func TestForeignState(t *testing.T) {
+	w := newHookWorld(t, map[string]int64{"alice": 1e9, "bob": 1e9, "gov": 1e9})
+	alice, bob, gov := w.account("alice"), w.account("bob"), w.account("gov")
+	ns := space(1)
+	w.install("bob", "foreign", 0, "OWNER", string(gov[:]), "SPACE", string(ns[:]))
+	w.install("gov", "plain", 0)
+	code := xahau.HookHash(testHook(t, "foreign"))
+	pay := xahau.Payment(alice, bob, xahau.Drops(1))
+	w.run(pay, "alice", "tecHOOK_REJECTED")
+	grant := func(hash xahau.Hash256, to *xahau.AccountID) {
+		t.Helper()
+		w.run(xahau.SetHook(gov, hookObject(map[field.Code]xahau.Value{field.HookGrants: xahau.Array{xahau.HookGrant(hash, to)}})), "gov", "tesSUCCESS")
+	}
+	grant(code, &alice)
+	w.run(pay, "alice", "tecHOOK_REJECTED")
+	grant(space(7), nil)
+	w.run(pay, "alice", "tecHOOK_REJECTED")
+	if w.stateOf("gov", "key") != "-" {
+		t.Error("a state was written without a grant")
+	}
+	grant(code, &bob)
+	w.run(pay, "alice", "tesSUCCESS")
+	// The hook, the grant and the state are the owner's.
+	if w.stateOf("gov", "key") != "mine" || w.owned("gov") != 3 || w.owned("bob") != 1 {
+		t.Errorf("state %q, gov owns %d, bob %d", w.stateOf("gov", "key"), w.owned("gov"), w.owned("bob"))
+	}
+}
+
 // What cannot be applied in time ends with an EmitFailure, which tells the hook.
 func TestEmitFailure(t *testing.T) {
 	w := newHookWorld(t, map[string]int64{"alice": 1e9, "bob": 1e9, "carol": 1e9})
