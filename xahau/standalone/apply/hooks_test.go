@@ -381,6 +381,27 @@ func TestEmitTokenAndOffer(t *testing.T) {
 	}
 }
 
+// A host that gives its token back offers it to the registry, whose hook then buys
+// it, in a run after the offer is in the ledger.
+func TestOfferToHookThatBuys(t *testing.T) {
+	w := newHookWorld(t, map[string]int64{"alice": 1e9, "bob": 1e9})
+	alice, bob := w.account("alice"), w.account("bob")
+	w.install("bob", "probe", 0)
+	uri := []byte("host")
+	w.run(xahau.URITokenMint(alice, uri, 0), "alice", "tesSUCCESS")
+	k := keylet.URIToken(alice, uri)
+	r := w.run(command(xahau.URITokenCreateSellOffer(alice, k.Index, xahau.Drops(1), &bob), "DO", "B"), "alice", "tesSUCCESS")
+	w.expect(r, "bob 0:5:0, bob 2:0:1", "bob")
+	c := w.close(4)
+	if len(c.Results) != 1 || c.Results[0].Code.String() != "tesSUCCESS" || !c.Results[0].Tx.Emitted {
+		t.Fatalf("%v", c.Results)
+	}
+	w.expect(c.Results[0], "bob 0:2:0 cbak", "bob")
+	if w.read(k).Account(field.Owner) != bob || w.owned("alice") != 0 {
+		t.Errorf("%v", w.read(k))
+	}
+}
+
 // Transactions that hooks emit for emitted ones are of the next generation.
 func TestGenerations(t *testing.T) {
 	w := newHookWorld(t, map[string]int64{"alice": 1e9, "bob": 1e9, "carol": 1e9})

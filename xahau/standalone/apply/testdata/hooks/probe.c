@@ -6,6 +6,8 @@
 //   E emits N payments (1) of 1 drop to TO, which expire after L ledgers (5)
 //   M emits the making of a token and then its offer to the transaction's account
 //   X sets the state K to V and rolls back
+//   B asks to run again and then emits the purchase, for 1 drop, of the token that
+//     the transaction offers
 // It accepts with why it runs as its code, and with the parameter SAY of the hook as
 // its reason. Its cbak keeps the id of what it is called for.
 #include "hookapi.h"
@@ -30,6 +32,12 @@ static uint8_t sell[294] = {
     0x61, 0x40, 0, 0, 0, 0, 0, 0, 1, 0x68, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x73, 33,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 20,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x83, 20};
+
+static uint8_t buy[272] = {
+    0x12, 0, 47, 0x22, 0x80, 0, 0, 0, 0x24, 0, 0, 0, 0, 0x20, 0x1a, 0, 0, 0, 0, 0x20, 0x1b, 0, 0, 0, 0, 0x50, 0x24,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0x61, 0x40, 0, 0, 0, 0, 0, 0, 1, 0x68, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x73, 33,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x81, 20};
 
 static uint8_t seed[26] = {0, 'U'};
 
@@ -79,7 +87,7 @@ int64_t hook(uint32_t reserved)
     }
     if (command[0] == 'R')
         rollback(TEXT("no"), -7);
-    if (command[0] == 'A' && reserved == 0)
+    if ((command[0] == 'A' || command[0] == 'B') && reserved == 0)
         CHECK(hook_again(), 1);
     if (command[0] == 'E')
     {
@@ -96,6 +104,12 @@ int64_t hook(uint32_t reserved)
                 pay[102 + j] = to[j];
             EMIT(pay, ledgers, 35, 80, 122);
         }
+    }
+    if (command[0] == 'B' && reserved == 2)
+    {
+        CHECK(etxn_reserve(1), 1);
+        CHECK(otxn_field(PTR(buy) + 27, 32, 0x50024U), 32);
+        EMIT(buy, 5, 69, 114, 134);
     }
     if (command[0] == 'M')
     {
