@@ -26,7 +26,8 @@ type Genesis struct {
 	Accounts   []Account
 	Fees       view.Fees // zero is that of the public network
 	Amendments []xahau.Hash256
-	NetworkID  uint32
+	// NetworkID is noted in the ledger unless it is 0.
+	NetworkID uint32
 	// Entries are any further entries; nothing about them is checked.
 	Entries map[xahau.Hash256]*xahau.Object
 }
@@ -77,6 +78,10 @@ func (g Genesis) Ledger(defs *xahau.Definitions) (chain.Ledger, error) {
 	fees.Set(field.ReserveBase, xahau.Uint32(g.Fees.Reserve))
 	fees.Set(field.ReserveIncrement, xahau.Uint32(g.Fees.Increment))
 	fees.Set(field.AccountCount, xahau.Uint64(len(g.Accounts)))
+	fees.Set(field.XahauActivationLgrSeq, xahau.Uint32(max(g.Seq, 1)))
+	if g.NetworkID != 0 {
+		fees.Set(field.NetworkID, xahau.Uint32(g.NetworkID))
+	}
 	if err := put(keylet.Fees(), fees); err != nil {
 		return chain.Ledger{}, err
 	}
