@@ -160,23 +160,74 @@ func TestFolderOf100000Entries(t *testing.T) {
 		if got := len(count()); got != n {
 			t.Fatalf("%d entries, want %d", got, n)
 		}
-		// Removing while listing, as rm -r does it.
-		f, err := os.Open(d)
+		// Removing while listing, as rm -r does it: nothing is left out.
+		removeAll(t, d, n)
+		must(t, os.Remove(d))
+	})
+}
+
+// removeAll removes every entry of a folder in the order of one listing.
+func removeAll(t *testing.T, d string, want int) {
+	t.Helper()
+	f, err := os.Open(d)
+	must(t, err)
+	defer f.Close()
+	removed := 0
+	for {
+		list, err := f.Readdirnames(500)
+		for _, name := range list {
+			must(t, os.Remove(filepath.Join(d, name)))
+			removed++
+		}
+		if err == io.EOF {
+			break
+		}
 		must(t, err)
-		defer f.Close()
-		removed := 0
-		for removed < n/2 {
-			list, err := f.Readdirnames(500)
-			must(t, err)
-			for _, name := range list {
-				must(t, os.Remove(filepath.Join(d, name)))
-				removed++
+	}
+	if removed != want {
+		t.Errorf("a listing gave %d entries while they were removed, want %d", removed, want)
+	}
+}
+
+// TestListingGoesOnWhenTheFolderChanges removes what it lists, from a listing
+// that the kernel keeps, in folders of all sizes, and between runs too.
+func TestListingGoesOnWhenTheFolderChanges(t *testing.T) {
+	fill := func(dir string, n int) string {
+		d := fmt.Sprintf("%s/d%d", dir, n)
+		must(t, os.Mkdir(d, 0o755))
+		for i := range n {
+			must(t, os.Symlink("x", fmt.Sprintf("%s/a-rather-long-name-of-entry-%d", d, i*7919%n)))
+		}
+		return d
+	}
+	sizes := []int{1, 3, 100, 1000, 5000}
+	each(t, func(t *testing.T, dir string) {
+		for _, n := range sizes {
+			d := fill(dir, n)
+			for range 2 { // the second comes from the kernel's memory
+				list, err := os.ReadDir(d)
+				must(t, err)
+				if len(list) != n {
+					t.Errorf("%d entries, want %d", len(list), n)
+				}
 			}
+			removeAll(t, d, n)
+			must(t, os.Remove(d))
 		}
-		if got := len(count()); got != n-removed {
-			t.Fatalf("%d entries after removing %d", got, removed)
-		}
-		must(t, os.RemoveAll(d))
+	})
+	t.Run("over runs", func(t *testing.T) {
+		s := openState(t, t.TempDir())
+		commitRun(t, s, 1, func(dir string) {
+			for _, n := range sizes {
+				_, err := os.ReadDir(fill(dir, n))
+				must(t, err)
+			}
+		})
+		commitRun(t, s, 2, func(dir string) {
+			for _, n := range sizes {
+				removeAll(t, fmt.Sprintf("%s/d%d", dir, n), n)
+			}
+		})
 	})
 }
 

@@ -17,11 +17,9 @@ type handle struct {
 	key    uint64
 }
 
-// openDir is an open folder. The listing is opened when it is first read: most
-// are answered from the kernel's cache.
+// openDir is an open folder.
 type openDir struct {
-	ino  volume.Ino
-	mu   sync.Mutex
+	mu   sync.Mutex // held while it is read
 	list listing
 }
 
@@ -149,11 +147,11 @@ func (t *handles) writers() (int, <-chan struct{}) {
 	return t.writes, t.calm
 }
 
-func (t *handles) addDir(ino volume.Ino) uint64 {
+func (t *handles) addDir(l listing) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.nextDir++
-	t.dirs[t.nextDir] = &openDir{ino: ino}
+	t.dirs[t.nextDir] = &openDir{list: l}
 	return t.nextDir
 }
 
@@ -173,9 +171,7 @@ func (t *handles) removeDir(fh uint64) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.list != nil {
-		d.list.Close()
-	}
+	d.list.Close()
 }
 
 // drop closes everything that is open; the kernel will not do it any more.

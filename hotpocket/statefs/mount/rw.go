@@ -280,12 +280,21 @@ func (fs *rwFS) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fu
 }
 
 // OpenDir implements fuse.RawFileSystem. The kernel may keep the listing: it
-// drops it when a name comes or goes.
+// drops it when a name comes or goes. If that happens while somebody reads what
+// it keeps, it goes on with the rest here, so the listing is taken now.
 func (fs *rwFS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	if st := fs.check(&in.Caller, in.NodeId, mayRead); st != fuse.OK {
 		return st
 	}
-	out.Fh = fs.handles.addDir(volume.Ino(in.NodeId))
+	l, err := fs.tree.OpenDir(volume.Ino(in.NodeId))
+	if err != nil {
+		return fs.status("opendir", err)
+	}
+	if err := l.Read(0, func(volume.Dirent) bool { return false }); err != nil {
+		l.Close()
+		return fs.status("opendir", err)
+	}
+	out.Fh = fs.handles.addDir(l)
 	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }
@@ -301,13 +310,6 @@ func (fs *rwFS) readDir(in *fuse.ReadIn, fn func(volume.Dirent) bool) fuse.Statu
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.list == nil {
-		l, err := fs.tree.OpenDir(d.ino)
-		if err != nil {
-			return fs.status("readdir", err)
-		}
-		d.list = l
-	}
 	return fs.status("readdir", d.list.Read(in.Offset, fn))
 }
 

@@ -66,5 +66,48 @@ func (t volumeTree) OpenDir(ino volume.Ino) (listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return &dirList{stream: d}, nil
 }
+
+// dirList numbers the entries of a folder one by one. The kernel keeps a listing
+// and may go on with it in another stream when the folder has changed meanwhile,
+// so equal listings must be numbered equally, however the volume holds them.
+type dirList struct {
+	stream *volume.DirStream
+	// at is a place in the listing, and cookie what the stream calls it.
+	at, cookie uint64
+}
+
+// Read implements listing.
+func (l *dirList) Read(from uint64, fn func(volume.Dirent) bool) error {
+	if from == 0 {
+		l.at, l.cookie = 0, 0
+	} else if from < l.at || l.at == 0 {
+		l.at, l.cookie = 1, 1 // behind ".": from 0 the stream lists anew
+	}
+	for l.at < from {
+		start := l.at
+		err := l.stream.Read(l.cookie, func(e volume.Dirent) bool {
+			if l.at == from {
+				return false
+			}
+			l.at, l.cookie = l.at+1, e.Next
+			return true
+		})
+		if err != nil || l.at == start {
+			return err // there is nothing so far behind
+		}
+	}
+	return l.stream.Read(l.cookie, func(e volume.Dirent) bool {
+		next := e.Next
+		e.Next = l.at + 1
+		if !fn(e) {
+			return false
+		}
+		l.at, l.cookie = l.at+1, next
+		return true
+	})
+}
+
+// Close implements listing.
+func (l *dirList) Close() { l.stream.Close() }
