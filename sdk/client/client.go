@@ -84,19 +84,20 @@ type Client struct {
 	wait   sync.WaitGroup
 	events chan func()
 
-	mu      sync.Mutex
-	servers []*server
-	changed chan struct{} // closed and replaced when a server becomes free or nodes change
-	nodes   []*Node       // connected, the longest connected first
-	trusted map[key.Public]bool
-	subs    [channelCount]bool
-	giveUp  *time.Timer // runs while connections are missing
-	pending map[Hash]*Submission
-	nonce   uint64
-	ledger  uint64 // the last ledger heard of
-	heardAt time.Time
-	seen    map[Hash]struct{} // outputs delivered, by hash of what they are
-	order   []Hash            // of seen, oldest first
+	mu        sync.Mutex
+	servers   []*server
+	changed   chan struct{} // closed and replaced when a server becomes free or nodes change
+	nodes     []*Node       // connected, the longest connected first
+	trusted   map[key.Public]bool
+	subs      [channelCount]bool
+	giveUp    *time.Timer // runs while connections are missing
+	pending   map[Hash]*Submission
+	graceTime time.Duration // statusGraceTime
+	nonce     uint64
+	ledger    uint64 // the last ledger heard of
+	heardAt   time.Time
+	seen      map[Hash]struct{} // outputs delivered, by hash of what they are
+	order     []Hash            // of seen, oldest first
 }
 
 // server is an address and what is going on with it.
@@ -171,7 +172,8 @@ func newClient(opt Options) (*Client, error) {
 	}
 	c := &Client{
 		opt: opt, log: opt.Log, events: make(chan func(), eventQueue), changed: make(chan struct{}),
-		pending: map[Hash]*Submission{}, seen: map[Hash]struct{}{},
+		graceTime: statusGraceTime,
+		pending:   map[Hash]*Submission{}, seen: map[Hash]struct{}{},
 	}
 	for _, s := range opt.Servers {
 		u, err := url.Parse(s)

@@ -698,6 +698,9 @@ func TestReconnect(t *testing.T) {
 func TestNoStatus(t *testing.T) {
 	c := newCluster(t, 1)
 	cl := c.connect(t, Options{})
+	cl.mu.Lock()
+	cl.graceTime = time.Millisecond
+	cl.mu.Unlock()
 	ctx := within(t)
 	c.mu.Lock()
 	c.silent = true

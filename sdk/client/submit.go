@@ -19,9 +19,13 @@ const defaultOffset = 10
 // enough to compute the last ledger for an input from.
 const freshLedger = 200 * time.Millisecond
 
-// statusGrace is for how many ledgers beyond an input's last one its status is
-// waited for.
-const statusGrace = 10
+// statusGrace is for how many ledgers beyond an input's last one, and then for
+// how long, its status is waited for. A node that was frozen or cut off hears of
+// many ledgers at once and has to ask others what they have accepted.
+const (
+	statusGrace     = 10
+	statusGraceTime = 10 * time.Second
+)
 
 // SubmitOption changes how an input is submitted.
 type SubmitOption func(*submitOptions)
@@ -56,6 +60,7 @@ type Submission struct {
 	done   chan struct{}
 	ledger LedgerRef
 	err    error
+	late   bool // its last ledger has gone by long ago; guarded by the client's mu
 }
 
 // Done is closed when it is known what became of the input.
@@ -177,10 +182,9 @@ func (c *Client) heard(seqNo uint64) {
 	}
 	c.ledger = seqNo
 	for h, s := range c.pending {
-		if s.MaxLedger < seqNo && seqNo-s.MaxLedger > statusGrace {
-			delete(c.pending, h)
-			s.err = ErrNoStatus
-			close(s.done)
+		if !s.late && s.MaxLedger < seqNo && seqNo-s.MaxLedger > statusGrace {
+			s.late = true
+			time.AfterFunc(c.graceTime, func() { c.settle(h, LedgerRef{}, ErrNoStatus) })
 		}
 	}
 }
