@@ -126,7 +126,7 @@ func TestFolderOf100000Entries(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	each(t, func(t *testing.T, dir string) {
+	inVolume(t, func(t *testing.T, dir string) {
 		const n = 100_000
 		d := dir + "/many"
 		must(t, os.Mkdir(d, 0o755))

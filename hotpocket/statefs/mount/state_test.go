@@ -545,3 +545,40 @@ gone: "" true
 		t.Errorf("the next view shows %s, %v", text, err)
 	}
 }
+
+func init() { children["unprivileged"] = childUnprivileged }
+
+// childUnprivileged opens a state as nobody and says what it is told.
+func childUnprivileged(args []string) error {
+	if err := unix.Setresuid(65534, 65534, 65534); err != nil {
+		return err
+	}
+	s, err := Open(ctx, config(args[0]))
+	if err == nil {
+		s.Close()
+	}
+	fmt.Print(errors.Is(err, ErrUnavailable), " ", err)
+	return nil
+}
+
+func TestWithoutRightsTheReasonIsClear(t *testing.T) {
+	needMount(t)
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	must(t, os.Chmod(dir, 0o777))
+	out, err := child(t, "unprivileged", dir).Output()
+	must(t, err)
+	if _, err := fusermount(); err == nil && strings.HasPrefix(string(out), "false <nil>") {
+		t.Skip("every user may mount here")
+	}
+	if !strings.HasPrefix(string(out), "true ") || !strings.Contains(string(out), "run as root") {
+		t.Errorf("told: %s", out)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Errorf("it leaves %v behind, %v", list, err)
+	}
+	t.Logf("%s", out)
+}
