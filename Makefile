@@ -6,7 +6,7 @@ SOURCES   := $(shell find . -name '*.go' -not -path './node_modules/*') go.mod g
 # Long enough for the slowest package on a small machine, short enough to notice a hang.
 TIMEOUT   ?= 15m
 # Packages whose tests are worth the cost of the race detector and quick under it.
-RACE      ?= ./hotpocket/config ./hotpocket/control ./hotpocket/nodelog ./hotpocket/gateway ./hotpocket/mesh ./sdk/client ./devkit
+RACE      ?= ./hotpocket/config ./hotpocket/control ./hotpocket/nodelog ./hotpocket/gateway ./hotpocket/mesh ./sdk/client ./devkit ./xahau/client
 PKGS      ?= ./...
 # The version comes from git where git is there and trusts this folder.
 VCS       := $(shell git status >/dev/null 2>&1 && echo auto || echo false)
@@ -32,7 +32,7 @@ demo: build ## four nodes, two users, a kill and a recovery, in under a minute
 	@$(BIN) dev demo bin/kvstore
 
 test: ## all tests; installs missing tools, skips with a reason what cannot run here
-	@scripts/need go gcc node
+	@scripts/need go gcc node git sqlite3 mkfs.ext4 clang wasm-ld wasm-opt
 	@echo "go test $(PKGS)"
 	@$(GO) test -timeout $(TIMEOUT) -json $(PKGS) | $(GO) run ./scripts/testcount $(if $(SUMMARY),-summary $(SUMMARY))
 	@if [ -n "$(RACE)" ] && scripts/need --quiet gcc; then \
