@@ -79,7 +79,7 @@ Start with a cluster on this machine:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(versionCommand("version"), nodeCommand(), devCommand())
+	root.AddCommand(versionCommand("version"), nodeCommand(), devCommand(), ledgerCommand())
 	strictArgs(root)
 	return root
 }
