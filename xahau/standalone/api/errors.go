@@ -62,7 +62,6 @@ var (
 	errInvalidParams    = &Error{Name: "invalidParams", Code: 31, Message: "Invalid parameters."}
 	errUnknownCommand   = &Error{Name: "unknownCmd", Code: 32, Message: "Unknown method."}
 	errActMalformed     = &Error{Name: "actMalformed", Code: 35, Message: "Account malformed."}
-	errBadIssuer        = &Error{Name: "badIssuer", Code: 41, Message: "Issuer account malformed."}
 	errBadMarket        = &Error{Name: "badMarket", Code: 42, Message: "No such market."}
 	errBadSeed          = &Error{Name: "badSeed", Code: 44, Message: "Disallowed seed."}
 	errCommandMissing   = &Error{Name: "commandMissing", Code: 47, Message: "Missing command entry."}
