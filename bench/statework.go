@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
@@ -215,6 +216,9 @@ const (
 // to work in and then, for each line "end", what ending the run and beginning the
 // next one took.
 func stateServe(kind, dir string) error {
+	// A signal from the terminal reaches this process, too; it ends when the
+	// one that started it is done with it, and leaves no mount behind.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	switch kind {
 	case serveOurs:
 		return serveState(dir)
