@@ -94,3 +94,62 @@ func TestHookThroughAPI(t *testing.T) {
 		t.Errorf("the ledger before: %v", state)
 	}
 }
+
+// What a hook emits is in the next ledger, in its order, and told to subscribers.
+func TestEmittedThroughAPI(t *testing.T) {
+	w := newWorld(t, Config{})
+	c := w.client()
+	registry, host := key("registry"), key("host")
+	w.fund(c, registry.Account(), host.Account())
+	code, err := os.ReadFile("../apply/testdata/hooks/probe.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := xahau.HookOn(xahau.TxPayment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result, _ := w.send(c, xahau.SetHook(registry.Account(), xahau.HookCreate(code, on, xahau.Hash256{}, xahau.HsfOverride)), registry); result != "tesSUCCESS" {
+		t.Fatal(result)
+	}
+	p := w.dial()
+	if m := p.ask(fmt.Sprintf(`{"command":"subscribe","accounts":[%q]}`, registry.Account())); m["status"] != "success" {
+		t.Fatal(m)
+	}
+	tx := xahau.Payment(host.Account(), registry.Account(), xahau.Drops(1))
+	tx.AddHookParameter([]byte("DO"), []byte("M")) // emits a mint and then an offer of the token
+	if result, _ := w.send(c, tx, host); result != "tesSUCCESS" {
+		t.Fatal(result)
+	}
+	trigger := p.next()
+	meta, _ := trigger["meta"].(map[string]any)
+	emissions, _ := meta["HookEmissions"].([]any)
+	if len(emissions) != 2 {
+		t.Fatalf("%v", trigger)
+	}
+	var ids []string
+	for _, e := range emissions {
+		id := e.(map[string]any)["HookEmission"].(map[string]any)["EmittedTxnID"].(string)
+		ids = append(ids, id)
+		if r := w.rpc("ledger_entry", map[string]any{"emitted_txn": id, "ledger_index": "validated"}); r["status"] != "success" {
+			t.Errorf("emitted transaction %s is not in the ledger: %v", id, r)
+		}
+	}
+	w.accept()
+	for i, want := range []string{"URITokenMint", "URITokenCreateSellOffer"} {
+		m := p.next()
+		shown, _ := m["transaction"].(map[string]any)
+		if shown["hash"] != ids[i] || shown["TransactionType"] != want || m["engine_result"] != "tesSUCCESS" ||
+			m["ledger_index"] != trigger["ledger_index"].(float64)+1 {
+			t.Errorf("emitted transaction %d: %v", i, m)
+		}
+	}
+	objects := w.rpc("account_objects", map[string]any{"account": registry.Account().String(), "type": "uri_token", "ledger_index": "validated"})
+	list, _ := objects["account_objects"].([]any)
+	if len(list) != 1 {
+		t.Fatalf("%v", objects)
+	}
+	if token := list[0].(map[string]any); token["Destination"] != host.Account().String() || token["Amount"] != "1" || token["Owner"] != registry.Account().String() {
+		t.Errorf("%v", token)
+	}
+}
