@@ -11,16 +11,30 @@ import (
 	"evernode/internal/npmtest"
 )
 
-// xrplPackage is the current client library of the XRP ledger, unmodified.
-const xrplPackage = "xrpl@5.3.0"
+// The client libraries, unmodified: the current one of the XRP ledger, and
+// Evernode's.
+const (
+	xrplPackage     = "xrpl@5.3.0"
+	evernodePackage = "evernode-js-client@0.6.61"
+)
 
-// The native part of the ledger works with the unmodified client library.
-func TestXrplJS(t *testing.T) {
-	dir := npmtest.Install(t, xrplPackage)
+// The native part of the ledger works with the client library of the XRP ledger.
+func TestXrplJS(t *testing.T) { runScript(t, xrplPackage, "testdata/xrpl.js", 100*time.Millisecond) }
+
+// Evernode's client library connects, reads, submits, is told, and trades tokens. It
+// looks for results once a second, and gives a transaction ten ledgers.
+func TestEvernodeJS(t *testing.T) {
+	runScript(t, evernodePackage, "testdata/evernode.js", 500*time.Millisecond)
+}
+
+// runScript runs a script that uses a package against a ledger that closes often.
+func runScript(t *testing.T, pkg, script string, every time.Duration) {
+	t.Helper()
+	dir := npmtest.Install(t, pkg)
 	w := newWorld(t, Config{Version: "2025.7.9"})
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	script, err := filepath.Abs("testdata/xrpl.js")
+	script, err := filepath.Abs(script)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +43,7 @@ func TestXrplJS(t *testing.T) {
 	ticks, stop := context.WithCancel(ctx)
 	closed := make(chan error, 1)
 	go func() {
-		ticker := time.NewTicker(100 * time.Millisecond)
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {

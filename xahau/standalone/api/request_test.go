@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -351,6 +352,12 @@ func FuzzRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Cleanup(func() {
+		s.Close()
+		if err := node.Close(context.Background()); err != nil {
+			f.Error(err)
+		}
+	})
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var p params
 		if json.Unmarshal(message, &p) != nil {

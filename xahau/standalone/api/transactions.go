@@ -334,11 +334,10 @@ func submit(r *request) (map[string]any, error) {
 		}
 		return nil, missing("tx_blob")
 	}
-	failHard, err := r.params.flag("fail_hard")
-	if err != nil {
+	// It changes nothing here, where nothing is relayed.
+	if _, err := r.params.flag("fail_hard"); err != nil {
 		return nil, err
 	}
-	_ = failHard // nothing is relayed here
 	blob, err := r.blob("tx_blob")
 	if err != nil {
 		return nil, err
