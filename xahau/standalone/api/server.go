@@ -70,6 +70,7 @@ type Server struct {
 	node        *standalone.Ledger
 	defs        *xahau.Definitions
 	definitions map[string]any
+	handlers    map[string]handler
 	key         xahau.PublicKey
 	upgrader    *gws.Upgrader
 	requests    chan struct{} // an element for each request over HTTP
@@ -88,7 +89,7 @@ type Server struct {
 func New(node *standalone.Ledger, cfg Config) (*Server, error) {
 	cfg.setDefaults()
 	s := &Server{
-		cfg: cfg, node: node, defs: node.Definitions(), requests: make(chan struct{}, cfg.Requests),
+		cfg: cfg, node: node, defs: node.Definitions(), handlers: commands(), requests: make(chan struct{}, cfg.Requests),
 		rate: rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Burst), sockets: map[*socket]bool{},
 	}
 	if err := json.Unmarshal(s.defs.Source(), &s.definitions); err != nil {
@@ -144,8 +145,6 @@ func commands() map[string]handler {
 	}
 }
 
-var handlers = commands()
-
 // do carries out a request.
 func (s *Server) do(ctx context.Context, c *socket, command string, p params) (result map[string]any, version int, refusal *Error) {
 	r := &request{Context: ctx, s: s, socket: c, params: p, version: 1}
@@ -154,7 +153,7 @@ func (s *Server) do(ctx context.Context, c *socket, command string, p params) (r
 		return nil, 1, errBadVersion
 	}
 	r.version = int(v)
-	h := handlers[command]
+	h := s.handlers[command]
 	if h == nil {
 		return nil, r.version, errUnknownCommand
 	}
