@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -118,17 +119,18 @@ func fakeEnv(t *testing.T) (Env, *recorder) {
 	return Env{Node: []string{self, "fake-node"}, Report: r}, r
 }
 
-// freeBase finds a port from which on n ports are free.
+// portsFrom is the next port that freeBase looks at. All are below those that the
+// kernel gives to outgoing connections, which come and go while a test runs.
+var portsFrom atomic.Int32
+
+// freeBase finds a port from which on n ports are free, apart from those that
+// it has found before.
 func freeBase(t *testing.T, n int) int {
 	t.Helper()
-	for range 50 {
-		first, err := net.Listen("tcp4", "0.0.0.0:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		base := first.Addr().(*net.TCPAddr).Port
-		first.Close()
-		free := base+n <= 65535
+	const first, last = 26000, 32000
+	for range (last - first) / n {
+		base := first + int(portsFrom.Add(int32(n))-int32(n))%(last-first-n)
+		free := true
 		for p := base; p < base+n && free; p++ {
 			l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", p))
 			if free = err == nil; free {
