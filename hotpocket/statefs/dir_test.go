@@ -440,7 +440,11 @@ func randomChange(t tb, rng *rand.Rand, dir string) {
 			os.Symlink([]string{"a", "../b", "/etc", strings.Repeat("t", 200)}[rng.IntN(4)], name())
 		case 5:
 			if len(files) > 0 {
-				os.Chmod(pick(files), os.FileMode([]uint32{0o600, 0o755, 0o444, 0o640}[rng.IntN(4)]))
+				f, mode := pick(files), os.FileMode([]uint32{0o600, 0o755, 0o444, 0o640}[rng.IntN(4)])
+				// A link may lead to a folder, which without x is closed to all but root.
+				if st, err := os.Lstat(f); err == nil && st.Mode().IsRegular() {
+					os.Chmod(f, mode)
+				}
 			}
 		case 6:
 			if len(files) > 0 {
