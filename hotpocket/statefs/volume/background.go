@@ -87,56 +87,68 @@ func (v *Volume) reap(id, size uint64) {
 	s.more.Signal()
 }
 
-// flusher makes durable in the background what runs left: objects, then the log,
-// and notes how far.
-type flusher struct {
-	mu       sync.Mutex
-	unsynced map[uint64]bool
-	all      bool // too many to name them
-
+// worker calls a function in a goroutine of its own whenever it was woken since
+// the last call began.
+type worker struct {
 	kick chan struct{}
 	quit chan struct{}
 	done chan struct{}
 	once sync.Once
 }
 
-func (f *flusher) start(v *Volume) {
-	f.kick, f.quit, f.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+func (w *worker) start(work func()) {
+	w.kick, w.quit, w.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(f.done)
+		defer close(w.done)
 		for {
 			select {
-			case <-f.kick:
-			case <-f.quit:
+			case <-w.kick:
+			case <-w.quit:
 				return
 			}
-			if err := v.flushOnce(); err != nil {
-				v.log.Error("cannot make the state durable", "error", err)
-				continue
-			}
-			if err := v.compact(); err != nil {
-				v.log.Error("cannot compact the log of the state", "error", err)
-			}
+			work()
 		}
 	}()
 }
 
-func (f *flusher) stop() {
-	if f.done == nil {
+// stop waits for a call that is under way. It does nothing before start.
+func (w *worker) stop() {
+	if w.done == nil {
 		return
 	}
-	f.once.Do(func() { close(f.quit) })
-	<-f.done
+	w.once.Do(func() { close(w.quit) })
+	<-w.done
 }
 
-func (f *flusher) wake() {
-	if f.kick == nil {
+func (w *worker) wake() {
+	if w.kick == nil {
 		return
 	}
 	select {
-	case f.kick <- struct{}{}:
+	case w.kick <- struct{}{}:
 	default:
 	}
+}
+
+// flusher makes durable in the background what runs left: objects, then the log,
+// and notes how far.
+type flusher struct {
+	worker
+	mu       sync.Mutex
+	unsynced map[uint64]bool
+	all      bool // too many to name them
+}
+
+func (f *flusher) start(v *Volume) {
+	f.worker.start(func() {
+		if err := v.flushOnce(); err != nil {
+			v.log.Error("cannot make the state durable", "error", err)
+			return
+		}
+		if err := v.compact(); err != nil {
+			v.log.Error("cannot compact the log of the state", "error", err)
+		}
+	})
 }
 
 // flushEach is up to how many objects are flushed one by one. Above, the whole
@@ -294,47 +306,17 @@ func (v *Volume) compact() error {
 // folder brings the blocks of layers into the lowest object of a file, once no
 // version is kept that needs what is there.
 type folder struct {
+	worker
 	mu   sync.Mutex
 	list map[uint64]*node // files with layers, newest version, by lowest object
-	kick chan struct{}
-	quit chan struct{}
-	done chan struct{}
-	once sync.Once
 }
 
 func (f *folder) start(v *Volume) {
-	f.kick, f.quit, f.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(f.done)
-		for {
-			select {
-			case <-f.kick:
-			case <-f.quit:
-				return
-			}
-			if err := v.foldAll(); err != nil {
-				v.log.Error("cannot fold the layers of a file", "error", err)
-			}
+	f.worker.start(func() {
+		if err := v.foldAll(); err != nil {
+			v.log.Error("cannot fold the layers of a file", "error", err)
 		}
-	}()
-}
-
-func (f *folder) stop() {
-	if f.done == nil {
-		return
-	}
-	f.once.Do(func() { close(f.quit) })
-	<-f.done
-}
-
-func (f *folder) wake() {
-	if f.kick == nil {
-		return
-	}
-	select {
-	case f.kick <- struct{}{}:
-	default:
-	}
+	})
 }
 
 func (f *folder) add(list []*node) {
